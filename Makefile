@@ -1,0 +1,57 @@
+# Everything starts here; each target builds the environment by itself if it is missing.
+#
+#   make env        build .venv with everything that is needed
+#   make reproduce  run every notebook on the embedded phantom data: all tables and figures, and a report
+#   make test       export in sync, library notebooks, tests, style, and the whole pipeline on the smallest profile
+#   make lab        open JupyterLab
+#   make readme     make README.md from nbs/index.ipynb
+#   make clean      remove what can be made again; downloads and the environment stay
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test lab readme clean
+
+STAMP := .venv/.installed
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+env: $(STAMP)
+
+# The requirements are in settings.ini: when they change, the environment is brought up to date.
+$(STAMP): settings.ini setup.py pyproject.toml
+	@if [ ! -x .venv/bin/python ]; then \
+	  for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	      echo "Building .venv with $$python (a few minutes, 2 GB)"; \
+	      $$python -m venv .venv && exit 0; \
+	      echo "$$python cannot make an environment: install its venv module (on Debian and Ubuntu: python3-venv)." >&2; \
+	      rm -rf .venv; exit 1; \
+	    fi; \
+	  done; \
+	  echo "No Python 3.11, 3.12 or 3.13 was found: install one, or name it with make PYTHON=/path/to/python." >&2; \
+	  exit 1; \
+	fi
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable ".[dev]"
+	@touch $@
+
+reproduce: $(STAMP)
+	.venv/bin/dark_paper --profile phantom
+	@echo "The report is figures/phantom/report.html"
+
+# Processes that each take every core slow each other down, so one worker and few threads.
+test: export OMP_NUM_THREADS = 2
+test: $(STAMP)
+	.venv/bin/ruff check .
+	.venv/bin/nbdev_test --n_workers 1
+	.venv/bin/python -m pytest
+
+lab: $(STAMP)
+	.venv/bin/jupyter lab nbs/index.ipynb
+
+readme: $(STAMP)
+	.venv/bin/python -c "from dark.readme import write_readme; write_readme()"
+
+clean:
+	rm -rf data/runs data/cache data/results/smoke.jsonl data/results/smoke.predictions figures/smoke
+	rm -rf .pytest_cache .ruff_cache .hypothesis build dist dark_distillation.egg-info/__pycache__
+	rm -rf dark/__pycache__ tests/__pycache__
