@@ -1,0 +1,46 @@
+"What the tests share: the checkout, and one run of the whole pipeline on the smallest profile."
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def library_notebooks():
+    return sorted((ROOT / "nbs" / "lib").glob("*.ipynb"))
+
+
+def pipeline_notebooks():
+    return sorted((ROOT / "nbs" / "paper").glob("*.ipynb"))
+
+
+def modules():
+    return sorted(path for path in (ROOT / "dark").glob("*.py") if not path.name.startswith("_"))
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def project_files():
+    "What is in git, or would be: tracked files and untracked ones that are not ignored."
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True,
+                            capture_output=True, text=True).stdout
+    return sorted(path for path in (ROOT / name for name in listed.split("\0") if name) if path.is_file())
+
+
+def dark_paper(*arguments, root=ROOT, **options):
+    "Run the command in a process of its own."
+    command = [sys.executable, "-c", "import sys; from dark.pipeline import dark_paper; sys.exit(dark_paper())"]
+    return subprocess.run([*command, *arguments], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "DARK_ROOT": str(root)}, **options)
+
+
+@pytest.fixture(scope="session")
+def smoke():
+    "The whole sequence on the smallest profile, run for real; used by every test that looks at its results."
+    return dark_paper("--profile", "smoke", "--force", timeout=600)

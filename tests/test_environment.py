@@ -1,0 +1,71 @@
+"One list of requirements, in settings.ini; what else names versions agrees with it."
+import configparser
+from importlib.metadata import version
+
+import pytest
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+
+
+def settings():
+    config = configparser.ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    return config["DEFAULT"]
+
+
+def required(*keys):
+    "Normalised name -> version specifier."
+    found = [Requirement(text) for key in keys for text in settings()[key].split()]
+    return {normal(r.name): r.specifier for r in found}
+
+
+def normal(name):
+    return name.lower().replace("_", "-")
+
+
+def conda_environment():
+    "The same from environment.yml, whether conda or pip installs it, without Python and the tools around it."
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    texts = [text for item in listed for text in (item["pip"] if isinstance(item, dict) else [item])]
+    found = {normal(r.name): r.specifier for r in map(Requirement, texts)}
+    return {name: specifier for name, specifier in found.items() if name not in ("python", "pip", "make")}
+
+
+def differences(one, other):
+    return sorted(name for name in one.keys() | other.keys()
+                  if name not in one or name not in other or one[name] != other[name])
+
+
+def test_conda_and_pip_agree():
+    assert differences(conda_environment(), required("requirements", "dev_requirements")) == []
+
+
+def test_the_comparison_finds():
+    one = {"a": Requirement("a==1").specifier, "b": Requirement("b").specifier, "c": Requirement("c>1").specifier}
+    other = {"a": Requirement("a==2").specifier, "c": Requirement("c>1").specifier}
+    assert differences(one, other) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name, specifier", required("requirements", "dev_requirements").items())
+def test_what_is_installed_is_what_is_required(name, specifier):
+    assert specifier.contains(version(name), prereleases=True)
+
+
+def test_torch_is_bounded():
+    "Without an upper end, installers fetch gigabytes of CUDA packages onto machines that have no GPU."
+    assert any(bound.operator == "<" for bound in required("requirements")["torch"])
+
+
+def test_one_python():
+    lowest = settings()["min_python"]
+    assert f'"python>={lowest},' in (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert f"python{lowest} " in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f'target-version = "py{lowest.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_one_version():
+    assert f'__version__ = "{settings()["version"]}"' in (ROOT / "dark" / "__init__.py").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == settings()["version"]
+    assert citation["preferred-citation"]["identifiers"][0]["value"] == "arXiv:2603.05421"

@@ -1,0 +1,50 @@
+"dark/ is what the library notebooks export; README.md is what the index shows."
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from dark.readme import readme_text, run_index
+
+
+def export(folder):
+    "Export the library of a copy of the checkout."
+    subprocess.run([sys.executable, "-c", "import nbdev; nbdev.nbdev_export()"], cwd=folder,
+                   check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(folder)})
+
+
+def differences(one, other):
+    "Names of modules that are not the same in two folders."
+    names = {path.name for folder in (one, other) for path in folder.glob("*.py")}
+    same = [n for n in names if (one / n).is_file() and (other / n).is_file()
+            and (one / n).read_bytes() == (other / n).read_bytes()]
+    return sorted(names - set(same))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "nbs", folder / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(ROOT / "dark", folder / "dark", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "settings.ini", folder)
+    export(folder)
+    return folder / "dark"
+
+
+def test_the_export_is_in_sync(exported):
+    assert differences(exported, ROOT / "dark") == []
+
+
+def test_the_comparison_finds(exported, tmp_path):
+    other = shutil.copytree(exported, tmp_path / "dark")
+    (other / "paths.py").write_text("by hand")
+    (other / "extra.py").write_text("")
+    assert differences(exported, other) == ["extra.py", "paths.py"]
+
+
+def test_readme_is_in_sync_with_the_index():
+    made = readme_text(run_index(ROOT / "nbs" / "index.ipynb"), "nbs")
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == made, "run: make readme"
