@@ -212,7 +212,7 @@ def _each(
     for callback in callbacks:
         getattr(callback, moment)(run)
 
-# %% ../nbs/lib/32_train.ipynb #631dd48b
+# %% ../nbs/lib/32_train.ipynb #6ec74c62
 def fit(
     model,  # trained in place
     data,  # has len() = steps an epoch and epoch(number) yielding (images, tokens, teacher)
@@ -224,7 +224,10 @@ def fit(
     accelerator: Accelerator | None = None,  # one on the best device if None
 ) -> list:  # history: one dict an epoch, mean of the unweighted terms, final weights and scale
     "Train a model; the teacher's part of the loss needs batches with a teacher."
-    run = Run(model, data, recipe, training, tau, accelerator or Accelerator())
+    accelerator = accelerator or Accelerator()
+    if accelerator.num_processes > 1:
+        raise NotImplementedError("fit runs in one process: its data do not divide an epoch among ranks yet")
+    run = Run(model, data, recipe, training, tau, accelerator)
     callbacks = (Schedule(), *callbacks)
     _each(callbacks, "before_run", run)
     while run.epoch < training.epochs:
