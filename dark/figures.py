@@ -133,7 +133,7 @@ def figure_2(
     fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=len(recipes) + 1, fontsize=9)
     return fig
 
-# %% ../nbs/lib/42_figures.ipynb #07c855b5
+# %% ../nbs/lib/42_figures.ipynb #b21066dd
 def caption_2(
     ledger,   # rows of the ledger
     recipes,  # name -> Recipe
@@ -145,11 +145,10 @@ def caption_2(
     what = metrics[metric].heading + (" (mean of HC18 validity and Class F1)" if metric == "avg" else "")
     return (f"(a) Weights of the diagonal (w_diag, dashed) and off-diagonal (w_off, solid) distillation terms against "
             f"training progress; coinciding lines are drawn side by side. (b) Zero-shot test {what} "
-            f"after each of {by_epoch.epoch.max()} epochs: mean and 95% "
-            f"t-interval over {by_epoch.n.min()} seeds. Dotted: the teacher, {teacher_score(ledger, metric):.3f}. "
-            f"Shaded: w_off < 0, {', '.join(zones)}.")
+            f"after each of {by_epoch.epoch.max()} epochs: mean and 95% t-interval over {by_epoch.n.min()} seeds. "
+            f"Dotted: the teacher, {teacher_score(ledger, metric):.3f}. Shaded: w_off < 0, {', '.join(zones)}.")
 
-# %% ../nbs/lib/42_figures.ipynb #c5f280ad
+# %% ../nbs/lib/42_figures.ipynb #e69ee366
 def figure_table1(
     scores,   # of `dark.tables.seed_scores`: index (name, seed), a column for each metric
     teacher,  # name of a column -> the teacher's value, in the same units
@@ -167,6 +166,7 @@ def figure_table1(
             ax.plot(spread.mean, y, "|", color=tint, ms=18, mew=2)
         ax.set_title(heading, fontsize=11)
         ax.locator_params(axis="x", nbins=3)
+        ax.tick_params(axis="x", labelsize=8)  # five panels side by side: three labels of 0.000 just fit
         ax.grid(axis="x", alpha=.3)
     fig.supxlabel("dots: seeds; tick and bar: mean with 95% interval; dotted line: teacher", fontsize=9)
     axes[0][0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))

@@ -13,7 +13,8 @@ from rules import cell_sources
 from scipy import stats
 
 from dark.recipe import TABLE_1
-from dark.tables import holm, markdown_1, seed_scores, table_1
+from dark.tables import markdown_1, seed_scores, table_1
+from dark.verdicts import holm
 
 REFERENCE = pd.read_csv(ROOT / "data" / "reference" / "paper_values.csv")
 SHOWS = ("60_table1_zero_shot", "70_figure2_dynamics", "79_figureS1_phantom", "90_claims")
@@ -43,6 +44,37 @@ def test_pairs_are_seeds(table):
     expected = stats.ttest_rel(seeds_of(4), seeds_of(1))
     assert ours(table, "dark-b2-e-0.8")["vs_static_kd_p"] == pytest.approx(expected.pvalue)
     assert np.isnan(ours(table, "static-kd")["vs_static_kd_p"])
+
+
+def test_the_control_is_paired_with_dark_only(table):
+    expected = stats.ttest_rel(seeds_of(4), seeds_of(2))
+    row = ours(table, "dark-b2-e-0.8")
+    assert row["vs_zero_off_p"] == pytest.approx(expected.pvalue)
+    assert row["vs_zero_off"] == pytest.approx(seeds_of(4).mean() - seeds_of(2).mean())
+    assert table["vs_zero_off"].notna().sum() == 1
+
+
+@pytest.mark.parametrize("column, factor", [("hc18_validity", 100), ("brain_f1", 1), ("five_planes_f1", 1),
+                                            ("class_f1", 1)])
+def test_every_score_has_its_difference(table, column, factor):
+    row, difference = ours(table, "zero-off"), (seeds_of(2) - seeds_of(1)) * factor
+    low, high = stats.t.interval(.95, 4, difference.mean(), stats.sem(difference))
+    found = row[[f"{column}_vs_static_kd{end}" for end in ("", "_low", "_high", "_p")]].tolist()
+    assert found == pytest.approx([difference.mean(), low, high, stats.ttest_rel(seeds_of(2), seeds_of(1)).pvalue])
+
+
+def test_a_constant_answer_is_a_row_without_seeds(table):
+    row = ours(table, "best constant answer")
+    assert row["avg"] == synthetic.CONSTANT and pd.isna(row["seeds"]) and pd.isna(row["vs_teacher"])
+    rows = synthetic.ledger()
+    without = table_1(rows[rows.name != "constant"], REFERENCE, TABLE_1, range(5))
+    assert "best constant answer" not in set(without["name"]) and "onstant answer" not in markdown_1(without)
+    pd.testing.assert_frame_equal(without, table[table["name"] != "best constant answer"].reset_index(drop=True))
+
+
+def test_the_text_says_what_is_fixed(table):
+    text = " ".join(markdown_1(table).split())
+    assert "cover seeds only" in text and "sampling error of the teacher's own score is not in" in text
 
 
 def test_order_of_the_ledger_does_not_matter(table):
@@ -139,7 +171,7 @@ def test_notebooks_make_their_artefacts(made):
 def test_csv_is_numbers(made):
     table = pd.read_csv(made / "60_table1_zero_shot.csv")
     numeric = table.select_dtypes("number")
-    assert {"avg", "avg_low", "vs_static_kd_p_holm", "vs_teacher", "seeds"} <= set(numeric)
+    assert {"avg", "avg_low", "vs_static_kd_p_holm", "vs_zero_off", "vs_teacher", "seeds"} <= set(numeric)
     row = table[(table["name"] == "no-kd") & (table["source"] == "this run")].iloc[0]
     assert row["hc18_validity"] == pytest.approx(70.05)
 
