@@ -5,14 +5,12 @@
 # %% auto #0
 __all__ = ['baseline', 'control', 'teachers', 'constant', 'notes', 'constant_note', 'seed_scores', 'selected_scores', 'all_tests',
            'student_rows', 'single_rows', 'published_rows', 'table_1', 'scores_text', 'p_text', 'tests_text',
-           'others_text', 'markdown_1', 'save_table']
+           'others_text', 'markdown_1']
 
-# %% ../nbs/lib/41_tables.ipynb #63915072
+# %% ../nbs/lib/41_tables.ipynb #468b25c3
 import pandas as pd
 
-from . import paths
 from .report import main_metric, markdown_table, metrics, number, p_value, with_interval
-from .repro import atomic_write
 from .stats import mean_sd_ci
 from .verdicts import compare
 
@@ -234,17 +232,3 @@ def markdown_1(
     parts += [text, "Published, on the real benchmarks (not comparable in value with a `phantom` run):",
               markdown_table(scores_text(table[~ours]))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-# %% ../nbs/lib/41_tables.ipynb #3e070d2d
-def save_table(
-    table,          # frame
-    profile,        # name of the profile
-    stem,           # of the notebook that makes it
-    markdown=None,  # its text; None: the frame as it is
-):
-    "Write figures/<profile>/<stem>.csv and .md, each whole or not at all."
-    folder = paths.figures / profile
-    with atomic_write(folder / f"{stem}.csv") as path:
-        table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-    with atomic_write(folder / f"{stem}.md") as path:
-        path.write_text(markdown_table(table) if markdown is None else markdown, encoding="utf-8")
