@@ -167,7 +167,8 @@ def parse_arguments(
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--only", metavar="STAGE", help="this stage alone; the beginning of its name is enough")
     part.add_argument("--from", metavar="STAGE", dest="from_", help="this stage and those after it")
-    parser.add_argument("--force", action="store_true", help="run them although they are up to date")
+    parser.add_argument("--force", action="store_true", help="run them although they are up to date; models "
+                        "that are trained already are used again (make clean discards them)")
     parser.add_argument("--list", action="store_true", help="show the stages and their status, run nothing")
     return parser.parse_args(argv)
 

@@ -110,7 +110,7 @@ def test_no_traces_of_a_machine():
                                   "https://py" + "pi.org/simple", "--index" + "-url x"])
 def test_trace_rule_finds(text):
     assert len(rules.text_problems(text)) == 1
-    assert rules.text_problems("nbs/work/home/x and https://example.org/home/x and ~/tmp/x") == []
+    assert rules.text_problems("nbs/old/home/x and https://example.org/home/x and ~/tmp/x") == []
 
 
 def test_files_are_small():
