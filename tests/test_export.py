@@ -45,6 +45,13 @@ def test_the_comparison_finds(exported, tmp_path):
     assert differences(exported, other) == ["extra.py", "paths.py"]
 
 
+def regenerated():
+    "Have the committed results been replaced by those of this machine?"
+    status = ["git", "status", "--porcelain", "--", "figures/phantom", "data/results"]
+    return bool(subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip())
+
+
+@pytest.mark.skipif(regenerated(), reason="the results here are of your own making; make readme puts them there")
 def test_readme_is_in_sync_with_the_index():
     made = readme_text(run_index(ROOT / "nbs" / "index.ipynb"), "nbs")
     assert (ROOT / "README.md").read_text(encoding="utf-8") == made, "run: make readme"
