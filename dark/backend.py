@@ -10,6 +10,7 @@ import importlib
 import sys
 
 import torch
+from torch.library import Library
 
 # %% ../nbs/lib/02_backend.ipynb #8e30f961
 def device() -> torch.device: # "cuda", "mps" or "cpu"
@@ -32,7 +33,7 @@ def set_threads(
 # %% ../nbs/lib/02_backend.ipynb #ea48cd6d
 schemas = ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
            "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-_declared = []  # a torch.library.Library forgets its schemas when it is collected
+_declared = []  # a Library forgets its schemas when it is collected
 
 # %% ../nbs/lib/02_backend.ipynb #3e87daa8
 def import_torchvision():
@@ -44,7 +45,7 @@ def import_torchvision():
             raise
     for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
         del sys.modules[name]  # what the failed import left behind
-    library = torch.library.Library("torchvision", "DEF")
+    library = Library("torchvision", "DEF")
     for schema in schemas:
         library.define(schema)
     _declared.append(library)
