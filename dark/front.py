@@ -19,7 +19,7 @@ def not_made(
     what,  # noun phrase
 ) -> str:
     "The sentence that stands for something that no run has made yet."
-    return f"*{what} is not there yet: run `make reproduce`.*"
+    return f"*{what} is not there yet: run `make reproduce`, then `make readme`.*"
 
 # %% ../nbs/lib/53_front.ipynb #f489b324
 def included(

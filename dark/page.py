@@ -34,7 +34,9 @@ def figure_html(
     "The figure of a stage, by a link relative to the page."
     if not (paths.figures / profile / f"{stem}.png").is_file():
         return ""
-    return f'<a href="{stem}.png"><img src="{stem}.png" alt="{escape(title)}"></a>'
+    caption = paths.figures / profile / f"{stem}.caption.md"
+    text = markdown2html(caption.read_text(encoding="utf-8")) if caption.is_file() else ""
+    return f'<a href="{stem}.png"><img src="{stem}.png" alt="{escape(title)}"></a>\n{text}'
 
 # %% ../nbs/lib/45_page.ipynb #5708d167
 def section_html(
@@ -68,12 +70,8 @@ def page_html(
     entries: list, # of (stem, title, status), in order
 ) -> str: # a whole page
     "The report of a profile."
-    stems = {stem for stem, _, _ in entries}
-    others = sorted(f.stem for f in (paths.figures / profile).glob("*.md") if f.stem not in stems)
     links = "".join(f'<li><a href="#{stem}">{escape(title)}</a></li>\n' for stem, title, _ in entries)
     sections = "".join(section_html(profile, *entry) for entry in entries)
-    for stem in others:
-        sections += f'<section id="{stem}">\n<h2>{escape(stem)}</h2>\n{table_html(profile, stem)}</section>\n'
     return ('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>dark, profile {escape(profile)}</title>\n<style>{style}</style>\n</head>\n<body>\n"

@@ -166,7 +166,8 @@ def parse_arguments(
     parser.add_argument("--profile", default="phantom", help="data and sizes (default: phantom)")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--only", metavar="STAGE", help="this stage alone; the beginning of its name is enough")
-    part.add_argument("--from", metavar="STAGE", dest="from_", help="this stage and those after it")
+    part.add_argument("--from", metavar="STAGE", dest="from_",
+                      help="this stage and those after it, as far as they are not up to date")
     parser.add_argument("--force", action="store_true", help="run them although they are up to date; models "
                         "that are trained already are used again (make clean discards them)")
     parser.add_argument("--list", action="store_true", help="show the stages and their status, run nothing")
@@ -178,9 +179,9 @@ def select(
     arguments, # from `parse_arguments`
 ) -> list: # of the stages to run
     "The stages that were asked for; LookupError if there is no such stage."
-    if arguments.only:
+    if arguments.only is not None:
         return [find_stage(arguments.only, stages)]
-    if arguments.from_:
+    if arguments.from_ is not None:
         return stages[stages.index(find_stage(arguments.from_, stages)):]
     return stages
 
@@ -205,7 +206,8 @@ def run_selected(
         endings = sequence.run(selected, arguments.force)
     except KeyboardInterrupt:
         stuck = [stem for stem, record in sequence.records.items() if record["status"] == "interrupted"]
-        say(f"\ninterrupted in {', '.join(stuck) or 'no stage'}; run the same command to continue")
+        where = ", ".join(stuck) or "no stage"
+        say(f"\ninterrupted in {where}; run it again, without --force, to continue")
         return 130
     if "ran" in endings.values() or not run_file(sequence.profile).is_file():
         sequence.write_run()
