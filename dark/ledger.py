@@ -109,7 +109,8 @@ def rows(self: Ledger) -> list: # of dict, in the order of the file; empty if th
         try:
             records.append(check_row(json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{self.shown}, line {number}: {error}. "
+            problem = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else f"is no measurement: {error}"
+            raise ValueError(f"{self.shown}, line {number} {problem}. "
                              f"Delete the file and run: dark_paper --profile {self.profile} --force") from None
     return records
 
