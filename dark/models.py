@@ -77,6 +77,8 @@ def image_tower(
     size: int,  # side of a picture, pixels
 ) -> torch.nn.Module:  # (N, 1, size, size) -> (N, D)
     "Image tower of the teacher (vision transformer) or of the student (RepVGG-style network)."
+    if any(channels % 8 for channels in towers.stem):
+        raise ValueError(f"channels {towers.stem} must be multiples of 8: others corrupt memory on some processors")
     if towers.width:
         depth = len(towers.stem)
         stem = ConvStem(1, depth, towers.stem, 3, (2,) * depth)

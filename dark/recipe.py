@@ -103,7 +103,7 @@ profiles = {
     for p in (
         Profile(
             "smoke", TABLE_1, (0, 1), image_size=32, train=512, val=66, test=66, views=2, embed_dim=32, context=24,
-            teacher=Towers((8, 16, 24), 48, 1, 32, 1), student=Towers((4, 6, 8), 0, 0, 24, 1),
+            teacher=Towers((8, 16, 24), 48, 1, 32, 1), student=Towers((8, 8, 8), 0, 0, 24, 1),
             teach=Training(4, 64, 2e-3, 4), distil=Training(4, 64, 4e-3, 4),
         ),
         Profile(
