@@ -25,7 +25,7 @@ from .phantom import Phantom
 from .prompts import BRAIN, FIVE
 from .recipe import Profile, get_profile, get_recipe
 from .repro import sha256
-from .train import Callback, Checkpoint, Evaluate, Log, Progress, fit
+from .train import Callback, Checkpoint, Evaluate, Log, Progress, Snapshot, fit
 from .work import is_done, mark_done, open_work, work_key
 from .zeroshot import ZeroShot, scores
 
@@ -73,9 +73,9 @@ def _recorders(
     folder,  # of the run
     *more,  # further callbacks, last
 ):
-    "Callbacks of a run: evaluate, then log and save what came out."
+    "Callbacks of a run: evaluate, then log and save what came out; the checkpoint last, so that nothing is behind it."
     checkpoint, log = Checkpoint(folder / "checkpoint.pt"), Log(folder / "log.jsonl")
-    return (Evaluate(both_splits(profile)), log, checkpoint, *more)
+    return (Evaluate(both_splits(profile)), log, *more, checkpoint)
 
 # %% ../nbs/lib/47_experiment.ipynb #173f557a
 EMBEDDINGS = ("image.npy", "text.npy", "scale.npy")
@@ -150,10 +150,11 @@ def distil(
     open_work(folder, key)
     data = TeacherCache(paths.runs(name) / "views", profile.distil.batch, seed, teacher=objective.needs_teacher)
     tau = data.scale / profile.target_scale if objective.needs_teacher else 1.0
-    model, callbacks = student(profile, seed), _recorders(profile, folder, _StopWithParent(parent))
+    model, callbacks = student(profile, seed), _recorders(profile, folder, Snapshot(folder), _StopWithParent(parent))
     fit(model, data, objective, profile.distil, tau=tau, callbacks=callbacks, accelerator=Accelerator(cpu=True))
     save_model(model, folder / "model.pt")
-    mark_done(folder, key, ("model.pt", "log.jsonl"))
+    epochs = [f"epoch-{number:02d}.pt" for number in range(1, profile.distil.epochs + 1)]
+    mark_done(folder, key, ("model.pt", "log.jsonl", *epochs))
 
 # %% ../nbs/lib/47_experiment.ipynb #a44e5da8
 def count_epochs(

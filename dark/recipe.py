@@ -57,7 +57,7 @@ def get_recipe(name: str) -> Recipe:
 # %% ../nbs/lib/10_recipe.ipynb #88d29434
 class Towers(NamedTuple):
     "Sizes of an image and a text tower."
-    stem: tuple  # channels of the convolutional stem (teacher) or of the stem and the stages (student)
+    stem: tuple  # channels of the convolutional stem (teacher) or of the patches and the stages (student)
     width: int  # of the vision transformer; 0 for a convolutional network
     depth: int  # blocks of the vision transformer; 0 for a convolutional network
     text_width: int
@@ -108,7 +108,7 @@ profiles = {
         ),
         Profile(
             "phantom", TABLE_1, (0, 1, 2, 3, 4), image_size=64, train=12288, val=660, test=1320, views=4, embed_dim=64,
-            context=24, teacher=Towers((16, 32, 64, 96), 144, 3, 64, 2), student=Towers((8, 16, 32, 64), 0, 0, 48, 1),
+            context=24, teacher=Towers((16, 32, 64, 96), 144, 3, 64, 2), student=Towers((16, 24, 48, 32), 0, 0, 48, 1),
             teach=Training(14, 64, 1e-3, 120), distil=Training(16, 64, 3e-3, 120),
         ),
     )
