@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # %% ../nbs/lib/20_loss.ipynb #c465ab42
 class Embeddings(NamedTuple):
     "Embeddings of N matched image-text pairs, with the logit scale of the model that made them."
-    image: Tensor # (N, D), unit-norm rows
-    text: Tensor  # (N, D), unit-norm rows; row i describes image i
-    scale: Tensor # (), already exponentiated
+    image: torch.Tensor # (N, D), unit-norm rows
+    text: torch.Tensor  # (N, D), unit-norm rows; row i describes image i
+    scale: torch.Tensor # (), already exponentiated
 
 # %% ../nbs/lib/20_loss.ipynb #5bfb075c
 def _widen(values): # floating tensor -> the same in at least float32
@@ -26,13 +25,11 @@ def _widen(values): # floating tensor -> the same in at least float32
 
 # %% ../nbs/lib/20_loss.ipynb #80d2c687
 def _soften(probabilities, smoothing): # (N, M) rows that sum to 1 -> the same, mixed with uniform
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing={smoothing} must lie in [0, 1)")
     if smoothing == 0:
         return probabilities
     return (1 - smoothing) * probabilities + smoothing / probabilities.shape[1]
-
-# %% ../nbs/lib/20_loss.ipynb #b929af92
-def _match(matrix, target): # (N, M), (N,) or None -> (N,) the matched entry of each row
-    return matrix.diagonal() if target is None else matrix.gather(1, target[:, None])[:, 0]
 
 # %% ../nbs/lib/20_loss.ipynb #487393a8
 def _terms(
@@ -42,12 +39,13 @@ def _terms(
     smoothing,      # s in p' = (1 - s) p + s / M
 ): # contrastive, diag, off_diag of one direction, each ()
     log_student = student_logits.log_softmax(1)
-    log_match = _match(log_student, target)
+    match = (torch.arange(len(log_student), device=log_student.device) if target is None else target)[:, None]
+    log_match = log_student.gather(1, match)
     contrastive = -log_match.mean()
     if teacher_logits is None:
         return contrastive, torch.zeros_like(contrastive), torch.zeros_like(contrastive)
     teacher = _soften(teacher_logits.softmax(1), smoothing)
-    diag = -(_match(teacher, target) * log_match).mean()
+    diag = -(teacher.gather(1, match) * log_match).mean()
     full = -(teacher * log_student).sum() / len(log_student)
     return contrastive, diag, full - diag
 
@@ -79,25 +77,28 @@ def kd_terms(
     return diag, off_diag
 
 # %% ../nbs/lib/20_loss.ipynb #6c224cf7
-def _check_pairs(who, e): # shapes of one model's embeddings
+def _check_pairs(who, e): # one model's embeddings: shapes and unit norms (NaN passes here, and is named later)
     image, text = tuple(e.image.shape), tuple(e.text.shape)
     if len(image) != 2 or image != text or 0 in image:
         raise ValueError(f"{who}: image {image} and text {text} must have one non-empty shape (N, D)")
     if e.scale.ndim != 0:
         raise ValueError(f"{who}: scale must be a 0-dim tensor, got shape {tuple(e.scale.shape)}")
+    norms = torch.cat([e.image.detach(), e.text.detach()]).norm(dim=1)
+    if ((norms - 1).abs() > 0.01).any(): # half precision is off by less
+        raise ValueError(f"{who}: rows must have unit norm, these have {norms.min():.3g} to {norms.max():.3g}")
 
 # %% ../nbs/lib/20_loss.ipynb #703e003c
-def _check_settings(student, teacher, diag, off_diag, tau, smoothing, chunk):
+def _check_settings(student, teacher, diag, off_diag, tau, chunk):
     _check_pairs("student", student)
     if teacher is None and (diag != 0 or off_diag != 0):
         raise ValueError(f"diag={diag}, off_diag={off_diag} need a teacher; without one set both to 0")
     if teacher is not None:
         _check_pairs("teacher", teacher)
         if len(teacher.image) != len(student.image):
-            shapes = f"student {tuple(student.image.shape)}, teacher {tuple(teacher.image.shape)}"
-            raise ValueError(f"student and teacher must embed the same N pairs: {shapes}")
-    if not tau > 0 or not 0 <= smoothing < 1:
-        raise ValueError(f"tau={tau} must be positive and smoothing={smoothing} must lie in [0, 1)")
+            counts = f"student {tuple(student.image.shape)}, teacher {tuple(teacher.image.shape)}"
+            raise ValueError(f"student and teacher must embed the same N pairs: {counts}")
+    if not tau > 0:
+        raise ValueError(f"tau={tau} must be positive")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk} must be at least 1 row, or None for the plain form")
 
@@ -105,9 +106,9 @@ def _check_settings(student, teacher, diag, off_diag, tau, smoothing, chunk):
 def _check_finite(loss, student, teacher, diag, off_diag):
     if torch.isfinite(loss.detach()):
         return
-    models = [("student", student)] if teacher is None else [("student", student), ("teacher", teacher)]
-    values = [(f"{who} {field}", value) for who, e in models for field, value in e._asdict().items()]
-    bad = [f"{name} {tuple(value.shape)}" for name, value in values if not torch.isfinite(value).all()]
+    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+    parts = [(f"{who} {field} {tuple(x.shape)}", x) for who, e in models.items() for field, x in e._asdict().items()]
+    bad = [name for name, x in parts if not torch.isfinite(x).all()]
     cause = f"NaN or infinity in {', '.join(bad)}" if bad else "embeddings are finite; look at weights and scales"
     raise ValueError(f"the loss is {loss.item()} with diag={diag}, off_diag={off_diag}: {cause}")
 
@@ -132,7 +133,7 @@ def dark_loss(
     chunk: int | None=None,      # rows per block of the blockwise form; None: the plain form
 ) -> dict: # loss, and contrastive, diag, off_diag unweighted and detached; each ()
     "contrastive + diag * diagonal KD + off_diag * off-diagonal KD, mean of both directions (paper sec. 3)."
-    _check_settings(student, teacher, diag, off_diag, tau, smoothing, chunk)
+    _check_settings(student, teacher, diag, off_diag, tau, chunk)
     with torch.autocast(student.image.device.type, enabled=False):
         wide = Embeddings(*map(_widen, student))
         frozen = None
@@ -143,10 +144,9 @@ def dark_loss(
             values = _plain(wide, frozen, diag, off_diag, smoothing)
         else:
             values = _Blockwise.apply(*wide, frozen, diag, off_diag, smoothing, chunk)
-    loss, contrastive, diag_term, off_diag_term = values
-    _check_finite(loss, student, teacher, diag, off_diag)
-    terms = {"contrastive": contrastive, "diag": diag_term, "off_diag": off_diag_term}
-    return {"loss": loss} | {name: term.detach() for name, term in terms.items()}
+    _check_finite(values[0], student, teacher, diag, off_diag)
+    names = ("contrastive", "diag", "off_diag")
+    return {"loss": values[0]} | {name: term.detach() for name, term in zip(names, values[1:], strict=True)}
 
 # %% ../nbs/lib/20_loss.ipynb #5ed013f9
 def _normalisers(

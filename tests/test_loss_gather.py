@@ -72,7 +72,7 @@ def one_rank(rank, folder):
 def unequal_rank(rank, folder):
     "Rank 1 has one pair more."
     join(rank, folder)
-    rows = torch.ones(PAIRS + rank, WIDTH)
+    rows = torch.eye(PAIRS + rank, WIDTH)  # unit norm
     with pytest.raises(ValueError, match=r"ranks hold \[3, 4\] pairs"):
         gather_embeddings(Embeddings(rows, rows, torch.tensor(1.0)))
     leave()
