@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .anatomy import ANATOMY, HEAD, OUTLINES, SKULL, SPACINGS, Shape, semi_axis_mm
+from .anatomy import ANATOMY, HEAD, OUTLINES, SEPTAL_DEFECT, SKULL, SPACINGS, Shape, semi_axis_mm
 from .biometry import hc_mm
 from .prompts import BRAIN, Scan
 from .repro import sha256
@@ -77,6 +77,7 @@ def draw_part(
     size: int,  # image side S, pixels
     draw: Draw,
     hard: Difficulty,
+    defect: Draw | None = None,  # jitters a hole in the septum of the heart; None: no hole
 ):  # echo (B, S, S), attenuation (B, S, S), spacing (B,) mm/pixel, mirrored (B,), visible (B,)
     "Echo and attenuation maps of one plane."
     out = OUTLINES[plane]
@@ -93,7 +94,7 @@ def draw_part(
     u = (turn.cos() * x + turn.sin() * y) / a_px * (1 - 2 * mirrored)
     v = (turn.cos() * y - turn.sin() * x) / (a_px * aspect)
     tissue = draw.uniform(0.22, 0.45) * (1 + 0.3 * _cloud(draw, size, 6))
-    echo, bone, visible = _fill(tissue, plane, u, v, 1 / a_px, draw, hard)
+    echo, bone, visible = _fill(tissue, plane, u, v, 1 / a_px, draw, hard, defect)
     return echo, bone, spacing, mirrored.view(-1), visible.view(-1)
 
 # %% ../nbs/lib/21_phantom.ipynb #f51618e8
@@ -113,7 +114,7 @@ def _layers(plane, draw, hard):
     return layers
 
 # %% ../nbs/lib/21_phantom.ipynb #e9df7f57
-def _fill(tissue, plane, u, v, pixel, draw, hard):
+def _fill(tissue, plane, u, v, pixel, draw, hard, defect=None):
     "Put a plane's structures into the tissue: echo, attenuation, and whether its own structures can be seen."
     out, r = OUTLINES[plane], torch.sqrt(u * u + v * v + 1e-6)
     inside = torch.sigmoid((1 - r) / pixel) * (out.echo > 0)
@@ -125,6 +126,9 @@ def _fill(tissue, plane, u, v, pixel, draw, hard):
             mask = shape_mask(shape, u, v * side, pixel, draw) * amplitude
             echo = echo * (1 + shape.echo * mask).clamp(min=0.05) if shape.echo < 0 else echo + shape.echo * mask
             bone = bone + shape.shadow * mask
+    if defect is not None:
+        hole = shape_mask(SEPTAL_DEFECT, u, v, pixel, defect) * layers[0][1]
+        echo = echo * (1 + SEPTAL_DEFECT.echo * hole).clamp(min=0.05)
     for _ in range(3):
         there = u - draw.normal(0.4), v - draw.normal(0.4)
         blob = shape_mask(Shape("ellipse", 0, 0, 0.13, 0.08, 1), *there, pixel, draw)
@@ -175,6 +179,16 @@ class Batch(NamedTuple):
     scans: list  # N `Scan`: plane, gestational age (day), spacing (mm/pixel), side, gain, visible
     hc: np.ndarray  # (N,) head circumference, mm
 
+# %% ../nbs/lib/21_phantom.ipynb #95f36290
+def _streams(
+    name: str,  # of the chunk
+    n: int,  # pictures
+    defect: bool,
+) -> tuple:  # Draw of the pictures; Draw of their holes, or None
+    "Random streams of a chunk; the hole has its own, so that all else stays as it is without one."
+    draws = [Draw(n, int(sha256(stream.encode())[:15], 16)) for stream in (name, f"{name}/defect")]
+    return draws[0], draws[1] if defect else None
+
 # %% ../nbs/lib/21_phantom.ipynb #58ef7441
 class Phantom:
     "Procedural fetal ultrasound."
@@ -186,19 +200,21 @@ class Phantom:
         split: str = "train",  # names the random stream
         planes: tuple = tuple(ANATOMY),  # drawn with equal probability
         hard: Difficulty = DIFFICULTY,
+        defect: bool = False,  # every heart has a septal defect
     ):
         if unknown := set(planes) - set(ANATOMY):
             raise ValueError(f"unknown planes {sorted(unknown)}; the phantom draws {sorted(ANATOMY)}")
-        self.size, self.seed, self.split, self.planes, self.hard = size, seed, split, planes, hard
+        if defect and set(planes) != {"heart"}:
+            raise ValueError("a septal defect is drawn in hearts only: give planes=('heart',)")
+        self.size, self.seed, self.split, self.planes, self.hard, self.defect = size, seed, split, planes, hard, defect
 
     def chunk(self, plane: str, n: int, number: int) -> Batch:
         "`n` pictures of one plane; the same (plane, n, number) always gives the same pictures."
-        stream = f"{self.seed}/{self.split}/{plane}/{number}/{n}"
-        draw = Draw(n, int(sha256(stream.encode())[:15], 16))
+        draw, hole = _streams(f"{self.seed}/{self.split}/{plane}/{number}/{n}", n, self.defect)
         day = torch.randint(98, 273, (n, 1, 1), generator=draw.generator)
         low, high = (torch.as_tensor(hc_mm(day.numpy(), c)) for c in (2.5, 97.5))
         hc = (low + (high - low) * draw.uniform(0, 1)).float()
-        echo, bone, spacing, mirrored, visible = draw_part(plane, hc, self.size, draw, self.hard)
+        echo, bone, spacing, mirrored, visible = draw_part(plane, hc, self.size, draw, self.hard, hole)
         images = render(echo, bone, draw, self.hard)
         bright = images.float().mean((1, 2)) > 75
         facts = zip(day.view(-1).tolist(), spacing.tolist(), mirrored.tolist(), bright.tolist(), visible.tolist())
