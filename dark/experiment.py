@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EMBEDDINGS', 'draw_train', 'benchmarks', 'both_splits', 'train_teacher', 'Snapshot', 'run_folder', 'student_key',
-           'distil', 'count_epochs', 'read_logs', 'distil_all']
+           'count_epochs', 'distil', 'read_logs', 'distil_all']
 
 # %% ../nbs/lib/47_experiment.ipynb #2ed8d777
 import os
@@ -147,6 +147,13 @@ def student_key(
     teacher = [sha256(views / name) for name in EMBEDDINGS] if objective.needs_teacher else None
     return work_key(profile, objective, seed, teacher)
 
+# %% ../nbs/lib/47_experiment.ipynb #a44e5da8
+def count_epochs(
+    logs: list,  # log files, which need not be there yet
+) -> int:
+    "Epochs that the runs of these logs have finished."
+    return sum(len(log.read_text().splitlines()) for log in logs if log.is_file())
+
 # %% ../nbs/lib/47_experiment.ipynb #973780dc
 def distil(
     name: str,  # profile; a name, since it travels to another process
@@ -161,20 +168,16 @@ def distil(
     if is_done(folder, key):
         return
     open_work(folder, key)
+    epochs = [f"epoch-{number:02d}.pt" for number in range(1, profile.distil.epochs + 1)]
+    begun = epochs[: count_epochs([folder / "log.jsonl"])]
+    if (folder / "done.json").is_file() or not all((folder / name).is_file() for name in begun):
+        (folder / "checkpoint.pt").unlink(missing_ok=True)  # it lies behind what was lost or damaged
     data = TeacherCache(paths.runs(name) / "views", profile.distil.batch, seed, teacher=objective.needs_teacher)
     tau = data.scale / profile.target_scale if objective.needs_teacher else 1.0
     model, callbacks = student(profile, seed), _recorders(profile, folder, Snapshot(folder), _StopWithParent(parent))
     fit(model, data, objective, profile.distil, tau=tau, callbacks=callbacks, accelerator=Accelerator(cpu=True))
     save_model(model, folder / "model.pt")
-    epochs = [f"epoch-{number:02d}.pt" for number in range(1, profile.distil.epochs + 1)]
     mark_done(folder, key, ("model.pt", "log.jsonl", *epochs))
-
-# %% ../nbs/lib/47_experiment.ipynb #a44e5da8
-def count_epochs(
-    logs: list,  # log files, which need not be there yet
-) -> int:
-    "Epochs that the runs of these logs have finished."
-    return sum(len(log.read_text().splitlines()) for log in logs if log.is_file())
 
 # %% ../nbs/lib/47_experiment.ipynb #57f5275e
 def read_logs(

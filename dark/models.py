@@ -9,6 +9,7 @@ __all__ = ['MEAN', 'STD', 'Tokenizer', 'tokenizer', 'image_tower', 'encode_poole
 
 # %% ../nbs/lib/23_models.ipynb #30484f73
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from .backend import import_torchvision
@@ -22,8 +23,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import TextTransformer
-from timm.layers import HybridEmbed
-from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg
+from timm.layers import ConvNormAct, HybridEmbed
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
 
@@ -79,7 +79,7 @@ def image_tower(
     embed_dim: int,  # D
     size: int,  # side of a picture, pixels
 ) -> torch.nn.Module:  # (N, 1, size, size) -> (N, D)
-    "Image tower of the teacher (vision transformer) or of the student (RepVGG network on patches)."
+    "Image tower of the teacher (vision transformer) or of the student (convolutions on patches)."
     if any(channels % 8 for channels in towers.stem):
         raise ValueError(f"channels {towers.stem} must be multiples of 8: others corrupt memory on some processors")
     if towers.width:
@@ -90,12 +90,11 @@ def image_tower(
             size, 1, 1, embed_dim, "avg", towers.width, towers.depth, num_heads=towers.width // 36 or 1,
             class_token=False, no_embed_class=True, embed_layer=embed,
         )  # fmt: skip
-    first, *stages = towers.stem
-    blocks = tuple(ByoBlockCfg("rep", d=1, c=c, s=2, gs=None) for c in stages)
-    cfg = ByoModelCfg(blocks, stem_type="3x3", stem_pool="", stem_chs=first)
-    tower = ByobNet(cfg, num_classes=embed_dim, in_chans=1)
-    tower.stem = torch.nn.Sequential(torch.nn.Conv2d(1, first, 4, stride=4), torch.nn.ReLU())
-    return tower
+    stages = [ConvNormAct(a, b, 3, stride=2, act_layer=torch.nn.ReLU) for a, b in pairwise(towers.stem)]
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, towers.stem[0], 4, stride=4), torch.nn.ReLU(), *stages,
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(towers.stem[-1], embed_dim),
+    )  # fmt: skip
 
 # %% ../nbs/lib/23_models.ipynb #df7a3253
 def encode_pooled(
@@ -210,12 +209,13 @@ def load_model(
     "Load a state dict strictly; never runs code from the file."
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; train it first (stages 20_teacher and 30_train make them)")
+        raise FileNotFoundError(f"no checkpoint at {path}: run stage 20_teacher or 30_train again with --force")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         kind = type(error).__name__
-        raise ValueError(f"{path} is not a readable checkpoint ({kind}); delete it and train again") from error
+        remedy = "run stage 20_teacher or 30_train again with --force, which trains what is damaged and no more"
+        raise ValueError(f"{path} is not a readable checkpoint ({kind}): {remedy}") from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

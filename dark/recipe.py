@@ -108,8 +108,8 @@ profiles = {
         ),
         Profile(
             "phantom", TABLE_1, (0, 1, 2, 3, 4), image_size=64, train=12288, val=660, test=1320, views=4, embed_dim=64,
-            context=24, teacher=Towers((16, 32, 64, 96), 144, 3, 64, 2), student=Towers((16, 24, 48, 32), 0, 0, 48, 1),
-            teach=Training(14, 64, 1e-3, 120), distil=Training(16, 64, 3e-3, 120),
+            context=24, teacher=Towers((16, 32, 64, 96), 144, 3, 64, 2), student=Towers((16, 24, 48, 40), 0, 0, 48, 1),
+            teach=Training(14, 64, 1e-3, 120), distil=Training(32, 128, 3e-3, 60),
         ),
     )
 }  # fmt: skip
