@@ -1,4 +1,4 @@
-"""The command `dark_fetch`: whole fetches from a mirror and from a server, and everything that can be wrong on the way."""
+"""The command `dark_fetch`: whole fetches from a mirror and from a server, and what can be wrong on the way."""
 import io
 import os
 import resource
@@ -64,7 +64,8 @@ def home(tmp_path, monkeypatch):
 
 
 def items(url):
-    files = (sources.File("a.txt", f"{url}/a.txt", sha256=sha256(b"a")), sources.File("b.txt", f"{url}/b.txt", read=is_b))
+    files = (sources.File("a.txt", f"{url}/a.txt", sha256=sha256(b"a")),
+             sources.File("b.txt", f"{url}/b.txt", read=is_b))
     folder = sources.Folder("pictures", f"{url}/pictures.zip", "training", r"\d\.png", 3)
     return {"letters": sources.Item("two letters", "2 bytes", "public domain", files),
             "pictures": sources.Item("three pictures", "68 kB", "public domain", (folder,))}
