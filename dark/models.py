@@ -20,16 +20,18 @@ import_torchvision()
 # %% ../nbs/lib/23_models.ipynb #ca73bfb4
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import TextTransformer
 from timm.layers import ConvNormAct, HybridEmbed
+from timm.models.fastvit import checkpoint_filter_fn
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
 
 from .anatomy import SPACINGS
 from .prompts import lexicon, whole_words
 from .recipe import Profile, Towers
+from .released import get_release, list_misfits, translate, unwrap
 from .repro import atomic_write, seed_everything
 
 # %% ../nbs/lib/23_models.ipynb #9b2243d1
@@ -122,12 +124,15 @@ class Clip(CustomTextCLIP):
 
 # %% ../nbs/lib/23_models.ipynb #f8fcf3a4
 def build(
-    towers: Towers,  # sizes
+    towers: Towers,  # sizes, or the name of a public model
     profile: Profile,  # image size, context and embedding width
     seed: int,  # of the initial weights
 ) -> Clip:
     "A CLIP model of those sizes, freshly initialised."
     seed_everything(seed)
+    if isinstance(towers, str):  # a public model
+        release = get_release(towers)
+        return (CustomTextCLIP if release.custom_text else CLIP)(**release.config)
     text = CLIPTextCfg(
         context_length=profile.context, vocab_size=tokenizer(profile).vocab_size, width=towers.text_width,
         heads=towers.text_width // 24 or 1, layers=towers.text_layers,
@@ -209,17 +214,18 @@ def load_model(
     "Load a state dict strictly; never runs code from the file."
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: run stage 20_teacher or 30_train again with --force")
+        raise FileNotFoundError(f"no checkpoint at {path}: run stage 20_teacher or 30_train again with --force, "
+                                "or get a public model with `dark_fetch`")
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = unwrap(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:
         kind = type(error).__name__
-        remedy = "run stage 20_teacher or 30_train again with --force, which trains what is damaged and no more"
+        remedy = "run stage 20_teacher or 30_train again with --force, or fetch the public model again"
         raise ValueError(f"{path} is not a readable checkpoint ({kind}): {remedy}") from error
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit {type(model).__name__}: {error}") from error
+    state = translate(state, lambda tower: checkpoint_filter_fn(tower, model.visual.trunk))
+    if misfits := list_misfits(model.state_dict(), state):
+        raise ValueError(f"{path} does not fit {type(model).__name__}: {misfits}")
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 # %% ../nbs/lib/23_models.ipynb #f777f33e

@@ -90,9 +90,9 @@ class Profile:
     views: int  # augmented copies of a training image, each with its own caption
     embed_dim: int
     context: int  # tokens of a caption
-    teacher: Towers
-    student: Towers
-    teach: Training
+    teacher: Towers | str  # sizes, or the name of a public model (`dark.released`)
+    student: Towers | str
+    teach: Training | None  # None: the teacher is ready made
     distil: Training
     target_scale: float = 20.0  # teacher's logit scale / tau: 100 / 5 in the paper
 
@@ -113,6 +113,12 @@ profiles = {
         ),
     )
 }  # fmt: skip
+
+# %% ../nbs/lib/10_recipe.ipynb #ebae6d45
+profiles["paper"] = Profile(
+    "paper", TABLE_1, (42,), image_size=256, train=246349, val=0, test=8187, views=1, embed_dim=512, context=117,
+    teacher="fetalclip", student="mobilefetalclip", teach=None, distil=Training(20, 512, 1e-5, 500),
+)  # fmt: skip
 
 # %% ../nbs/lib/10_recipe.ipynb #d59088c0
 def get_profile(name: str) -> Profile:

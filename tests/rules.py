@@ -7,7 +7,7 @@ HEAVY = {"torch", "torchvision", "timm", "open_clip", "accelerate"}
 MAX_CELL, MAX_MODULE, MAX_UNTESTED = 40, 250, 4
 
 # Put together from pieces, so that this file is no hit itself.
-MACHINE_PATH = re.compile("(?<![A-Za-z0-9_.~:/])/" + "(home|root|work|Users|tmp|mnt|opt/conda)" + "/")
+MACHINE_PATH = re.compile("(?<![A-Za-z0-9_.~:/}])/" + "(home|root|work|Users|tmp|mnt|opt/conda)" + "/")
 REGISTRY = re.compile("(" + "|".join(["py" + "pi[.]", "python" + "hosted[.]", "arti" + "factory", "anaconda" + "[.]org",
                                        "index" + "-url", "find" + "-links"]) + ")", re.I)
 TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".yml", ".yaml", ".csv", ".json", ".jsonl", ".html", ".cff", ""}

@@ -6,7 +6,6 @@ are skipped where neither is there. The other tests make files of the same struc
 import json
 import os
 import pickle
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -15,14 +14,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from dark import fetch, paths, published
+from dark import fetch, paths, published, sources
 from dark.biometry import days, hc_mm, validity
 
 checkout = Path(__file__).resolve().parent.parent
 mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else checkout.parent / "shared" / "mirror"
 needs_mirror = pytest.mark.skipif(not (mirror / published.scores_file).is_file(),
                                   reason="the published outputs are not here: set DARK_MIRROR to a folder with them")
-item = fetch.items["fetalclip-outputs"]
+item = sources.items["fetalclip-outputs"]
 
 
 def write_scores(path, content):
@@ -193,92 +192,6 @@ def test_truncated_pickle_in_a_whole_archive(outputs):
             published.hc18_predictions(outputs)
 
 
-# Fetching
-
-@pytest.fixture
-def small_mirror(tmp_path, monkeypatch):
-    "A mirror with one item of two files, and an empty folder to fetch into."
-    source, raw = tmp_path / "mirror", tmp_path / "root" / "data" / "raw"
-    source.mkdir()
-    (source / "a.txt").write_text("a")
-    (source / "b.txt").write_text("b")
-
-    def is_b(path):
-        if path.read_text() != "b":
-            raise ValueError("b.txt does not hold b")
-
-    checksum_of_a = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
-    files = (fetch.File("a.txt", "http://127.0.0.1:9/a.txt", sha256=checksum_of_a),
-             fetch.File("b.txt", "http://127.0.0.1:9/b.txt", read=is_b))
-    monkeypatch.setattr(fetch, "items", {"letters": fetch.Item("two letters", "2 bytes", "public domain", files)})
-    monkeypatch.setattr(paths, "root", tmp_path / "root")
-    monkeypatch.setattr(paths, "raw", raw)
-    monkeypatch.setenv("DARK_MIRROR", str(source))
-    return source
-
-
-def test_fetch_then_locate(small_mirror, capsys):
-    with pytest.raises(fetch.NeedsData, match="needs `dark_fetch letters`"):
-        fetch.locate("letters")
-    assert fetch.dark_fetch(["letters"]) == 0
-    assert "public domain" in capsys.readouterr().out
-    folder = fetch.locate("letters")
-    assert sorted(p.name for p in folder.iterdir()) == ["a.txt", "b.txt"]
-
-
-def test_what_is_there_is_not_fetched_again(small_mirror, capsys):
-    fetch.fetch("letters")
-    shutil.rmtree(small_mirror)
-    assert fetch.dark_fetch(["letters"]) == 0
-
-
-def test_damaged_file_is_fetched_again(small_mirror, capsys):
-    folder = fetch.fetch("letters")
-    (folder / "a.txt").write_text("damaged")
-    fetch.fetch("letters")
-    assert (folder / "a.txt").read_text() == "a"
-    assert "fetching it again" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name, sentence", [("a.txt", "a.txt has checksum .* instead of ca978112ca1b"),
-                                            ("b.txt", "b.txt does not hold b")])
-def test_wrong_content_leaves_nothing(small_mirror, capsys, name, sentence):
-    (small_mirror / name).write_text("something else")
-    assert fetch.dark_fetch(["letters"]) == 1
-    error = capsys.readouterr().err.strip()
-    assert len(error.splitlines()) == 1
-    with pytest.raises(ValueError, match=sentence):
-        fetch.fetch("letters")
-    assert not (paths.raw / "letters" / name).exists()
-    assert not [p for p in paths.raw.rglob(".*")]
-
-
-def test_mirror_lacks_a_file(small_mirror, capsys):
-    (small_mirror / "b.txt").unlink()
-    assert fetch.dark_fetch(["letters"]) == 1
-    assert "DARK_MIRROR has no b.txt" in capsys.readouterr().err
-
-
-def test_no_network(small_mirror, capsys, monkeypatch):
-    monkeypatch.delenv("DARK_MIRROR")
-    assert fetch.dark_fetch(["letters"]) == 1
-    error = capsys.readouterr().err.strip()
-    assert len(error.splitlines()) == 1
-    assert "cannot get a.txt from http://127.0.0.1:9/a.txt (ConnectionError): try again with a network" in error
-
-
-def test_unknown_item(small_mirror, capsys):
-    assert fetch.dark_fetch(["letters", "numbers"]) == 2
-    assert capsys.readouterr().err == "dark_fetch: nothing is called 'numbers' here: choose from letters\n"
-    assert not paths.raw.exists()
-
-
-def test_list(capsys):
-    assert fetch.dark_fetch(["--list"]) == 0
-    out = capsys.readouterr().out
-    assert "fetalclip-outputs" in out and "CC BY-NC 4.0" in out and published.scores_file in out
-
-
 # The real files
 
 @needs_mirror
@@ -287,13 +200,13 @@ def test_fetch_the_real_item(tmp_path, monkeypatch):
     monkeypatch.setenv("DARK_MIRROR", str(mirror))
     folder = fetch.fetch("fetalclip-outputs")
     assert fetch.locate("fetalclip-outputs") == folder == tmp_path / "fetalclip-outputs"
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {f.path for f in item.files}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {f.path for f in item.parts}
 
 
 @needs_mirror
 def test_checksums_are_those_of_the_mirror():
     sums = dict(reversed(line.split("  ./")) for line in (mirror / "SHA256SUMS").read_text().splitlines())
-    assert all(sums[f.path] == f.sha256 for f in item.files if f.sha256)
+    assert all(sums[f.path] == f.sha256 for f in item.parts if f.sha256)
 
 
 @needs_mirror
