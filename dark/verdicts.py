@@ -161,13 +161,15 @@ def compare(
 def difference(
     ledger,  # rows of the ledger
     metric,  # of the ledger
-    better,  # recipe
+    better,  # recipe or "teacher"
     worse,   # recipe or "teacher"
 ):  # `dark.stats.Paired` of better - worse over the seeds that both have, or None if there are none
     "Test of a claimed order."
     a, b = final_scores(ledger, better, metric), final_scores(ledger, worse, metric)
     if worse == "teacher" and len(b):
         b = pd.Series(b.iloc[0], index=a.index)
+    if better == "teacher" and len(a):
+        a = pd.Series(a.iloc[0], index=b.index)
     shared = a.index.intersection(b.index)
     return paired_t(a[shared], b[shared]) if len(shared) else None
 
@@ -216,7 +218,7 @@ def judge_order(
         return dict(verdict=not_run + "stage 40_zero_shot")
     test, adjusted = tests[claim["id"]]
     _, heading, factor, _ = metrics[claim["metric"]]
-    kind = "one-sample t-test (one teacher)" if claim["worse"] == "teacher" else "paired t-test"
+    kind = "one-sample t-test (one teacher)" if "teacher" in (claim["better"], claim["worse"]) else "paired t-test"
     found = direction(test, adjusted)
     return dict(ours=test.difference * factor, low=test.low * factor, high=test.high * factor,
                 unit=f"difference in {heading}", where=f"stage 40_zero_shot, profile {profile}", direction=found,
