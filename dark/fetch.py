@@ -92,7 +92,7 @@ def explain(
         raise ConnectionError(f"cannot get {part.path} from {part.url} ({reason}): try again with a network, "
                               "or put the file into a folder and set DARK_MIRROR to it") from error
 
-# %% ../nbs/lib/51_fetch.ipynb #dd023613
+# %% ../nbs/lib/51_fetch.ipynb #b1bc223c
 def download(
     part,      # File or Folder
     work,      # folder to work in
@@ -113,6 +113,8 @@ def download(
         return download_hub(part, work, revision)
     else:
         download_file(part.url, target)
+        if part.convert:
+            target.write_text(part.convert(target.read_text(encoding="utf-8")), encoding="utf-8")
 
 # %% ../nbs/lib/51_fetch.ipynb #a6f4d612
 def copy_from_mirror(

@@ -7,13 +7,13 @@ __all__ = ['fetalclip', 'zenodo', 'hc18_labels', 'planes_archive', 'planes_label
            'Item', 'fetalclip_file', 'hub_file', 'get_item', 'list_files', 'count_files', 'is_complete', 'locate',
            'record_file', 'read_record', 'write_record', 'is_whole_png', 'check_part', 'find_damage']
 
-# %% ../nbs/lib/48_sources.ipynb #cd959f4a
+# %% ../nbs/lib/48_sources.ipynb #537e2e93
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import paths, published
+from . import paths, published, templates
 from .labels import (hc18_labels_file, hc18_pictures, planes_labels_file, planes_pictures, read_hc18_labels,
                          read_planes_labels)
 from .repro import atomic_write, sha256
@@ -22,7 +22,7 @@ from .repro import atomic_write, sha256
 class NeedsData(Exception):
     "Data that must be fetched first; the message is the command that does it."
 
-# %% ../nbs/lib/48_sources.ipynb #7987a6d7
+# %% ../nbs/lib/48_sources.ipynb #557d185a
 @dataclass(frozen=True)
 class File:
     "A file of an item."
@@ -32,6 +32,7 @@ class File:
     read: Callable | None = None   # or a function of the path that raises ValueError for a wrong file
     member: str | None = None      # its name in the zip archive at `url`, if that is where it lies
     hub: str | None = None         # repository on Hugging Face, if that is where it lies
+    convert: Callable | None = None  # makes the file's text out of that at `url`
 
 # %% ../nbs/lib/48_sources.ipynb #eb722b78
 @dataclass(frozen=True)
@@ -99,8 +100,16 @@ items = {
             hc18_labels, planes_labels)),
 }
 
-# %% ../nbs/lib/48_sources.ipynb #08ecdcfa
+# %% ../nbs/lib/48_sources.ipynb #c191480b
 items |= {
+    "fetalclip-prompts": Item(
+        "FetalCLIP's prompts: planes, brain sub-planes, gestational ages (its repository)", "20 kB", NC, (
+            fetalclip_file(templates.prompts_file.format(benchmark="five_planes"),
+                           "c7db0282466f1412a37425a6e7759d4a91a99a9db67fc0d4a0af7efc27bc3886"),
+            fetalclip_file(templates.prompts_file.format(benchmark="brain_subplanes"),
+                           "b5d05df6665385dde10810827a15d2937a6cb524037b8fc17c88d8f4c081ff45"),
+            File(templates.ages_file, f"{fetalclip}/zero_shot_hc18/test_ga_dot_prods_map.py",
+                 read=templates.check_ages, convert=templates.find_templates))),
     "fetalclip-weights": Item(
         "FetalCLIP, the teacher: ViT-L/14, 427 million parameters (Hugging Face)", "about 1.7 GB", NC,
         (hub_file("fetalclip/FetalCLIP_weights.pt", "numansaeed/fetalclip-model"),)),
