@@ -77,7 +77,7 @@ def _step(
     outputs = tuple((v.name, tuple(v.shape), types.builtin_to_string(v.dtype)) for v in operation.outputs)
     return Step(operation.op_type, arguments, outputs, tuple(sorted(done)))
 
-# %% ../nbs/lib/30_mil.ipynb #3117607f
+# %% ../nbs/lib/30_mil.ipynb #6885fbd0
 def read_program(
     package,  # folder *.mlpackage
 ) -> Program:  # FileNotFoundError or ValueError say what is wrong with the package
@@ -100,7 +100,8 @@ def read_program(
             for var in (part if isinstance(part, list | tuple) else [part]) if not _is_constant(var)}
     kept = {var.name for var in main.outputs}
     steps = [_step(op, {name for name, where in last.items() if where == i} - kept) for i, op in enumerate(operations)]
-    return Program({n: tuple(v.shape) for n, v in main.inputs.items()}, tuple(v.name for v in main.outputs), tuple(steps))
+    inputs = {name: tuple(var.shape) for name, var in main.inputs.items()}
+    return Program(inputs, tuple(var.name for var in main.outputs), tuple(steps))
 
 # %% ../nbs/lib/30_mil.ipynb #4397b5fb
 def _stored(

@@ -38,11 +38,12 @@ elementwise = {
     "cast": lambda x, dtype: x, "identity": lambda x: x,  # what is stored has the type that the program says
 }
 
-# %% ../nbs/lib/24_operations.ipynb #7c887c84
+# %% ../nbs/lib/24_operations.ipynb #df393461
 def _slice(x, begin, end, stride=None, begin_mask=None, end_mask=None, squeeze_mask=None):
     "slice_by_index: python's slices, one an axis; a mask means up to the edge, or one index."
     no = [False] * x.ndim
-    stride, begin_mask, end_mask, squeeze_mask = stride or [1] * x.ndim, begin_mask or no, end_mask or no, squeeze_mask or no
+    begin_mask, end_mask, squeeze_mask = begin_mask or no, end_mask or no, squeeze_mask or no
+    stride = stride or [1] * x.ndim
     for axis in reversed(range(x.ndim)):
         if squeeze_mask[axis]:
             x = x.select(axis, begin[axis])
@@ -144,11 +145,12 @@ def _matmul(x, y, transpose_x=False, transpose_y=False):
     "Matrix product over the last two axes."
     return (x.mT if transpose_x else x) @ (y.mT if transpose_y else y)
 
-# %% ../nbs/lib/24_operations.ipynb #bc63d0ea
+# %% ../nbs/lib/24_operations.ipynb #2b22dcf3
 def _dequantize(quantized_data, scale, zero_point, axis):
     "8-bit weights: (q - zero point) * scale, along an axis."
     along = [-1 if i == axis else 1 for i in range(quantized_data.ndim)]
-    scale, zero = (torch.as_tensor(v, dtype=torch.float32).reshape(along if np.ndim(v) else []) for v in (scale, zero_point))
+    scale, zero = (torch.as_tensor(v, dtype=torch.float32) for v in (scale, zero_point))
+    scale, zero = (v.reshape(along) if v.ndim else v for v in (scale, zero))
     return (quantized_data.float() - zero) * scale
 
 # %% ../nbs/lib/24_operations.ipynb #be5103f9
