@@ -11,16 +11,17 @@ from tqdm import tqdm
 
 from .mil import Program, run
 
-# %% ../nbs/lib/48_parity.ipynb #52c5c34e
+# %% ../nbs/lib/48_parity.ipynb #34c69ff6
 def program_embeddings(
-    program: Program,  # of an image tower
-    pictures,  # (N, C, S, S), values 0..255
+    program: Program,  # of an image or text tower
+    inputs,  # (N, C, S, S) pictures, values 0..255; or (N, L) tokens, int32
     what: str = "pictures",  # name on the progress bar
 ) -> torch.Tensor:  # (N, D)
-    "What an exported image tower makes of pictures."
+    "What an exported tower makes of pictures or sentences."
     (name,) = program.inputs
-    bar = tqdm(pictures.float().split(1), desc=what, unit="picture", leave=False)
-    return torch.cat([next(iter(run(program, **{name: picture}).values())) for picture in bar])
+    bar = tqdm(range(len(inputs)), desc=what, leave=False)
+    rows = (inputs[i:i + 1].float() if inputs.dtype == torch.uint8 else inputs[i:i + 1] for i in bar)
+    return torch.cat([next(iter(run(program, **{name: one}).values())) for one in rows])
 
 # %% ../nbs/lib/48_parity.ipynb #f9fa097d
 def compare_embeddings(
