@@ -12,12 +12,11 @@ from .backend import import_torchvision
 # %% ../nbs/lib/25_fullsize.ipynb #49b66be7
 import_torchvision()
 
-# %% ../nbs/lib/25_fullsize.ipynb #9ce89311
+# %% ../nbs/lib/25_fullsize.ipynb #04ef8370
 import open_clip
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import LayerScale2d
 
 # %% ../nbs/lib/25_fullsize.ipynb #f46bffac
 TEACHER_SIZE, STUDENT_SIZE, CONTEXT = 224, 256, 117
@@ -29,15 +28,15 @@ def full_student() -> torch.nn.Module:  # evaluation mode; image tower `.visual`
     "MobileCLIP2-S0 with captions of 117 tokens, random weights."
     return open_clip.create_model(STUDENT, force_context_length=CONTEXT).eval().requires_grad_(False)
 
-# %% ../nbs/lib/25_fullsize.ipynb #480e6019
+# %% ../nbs/lib/25_fullsize.ipynb #d4d7b805
 @torch.no_grad()
 def settle(
     tower: torch.nn.Module,  # convolutional image tower; changed in place
-    pictures,  # (N, C, S, S) as the tower takes them
+    pictures,  # (N, C, S, S) as the tower takes them; of few, channels that hardly vary blow rounding up: give 16
 ) -> torch.nn.Module:  # the tower, in evaluation mode
     "Give a random tower activations of a trained one's size."
-    for layer in (layer for layer in tower.modules() if isinstance(layer, LayerScale2d)):
-        layer.gamma.fill_(0.1)
+    for scale in (p for name, p in tower.named_parameters() if name.split(".")[-1] == "gamma"):
+        scale.fill_(1)
     norms = [layer for layer in tower.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     if not norms:
         raise ValueError("the tower has no batch normalisation to settle: give a convolutional one")
