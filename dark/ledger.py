@@ -20,7 +20,7 @@ from .repro import atomic_write, sha256
 # %% ../nbs/lib/40_ledger.ipynb #e7f9ac10
 columns = ("stage", "name", "seed", "epoch", "split", "metric", "value", "unit", "n", "low", "high")
 splits = ("train", "val", "test")
-units = ("fraction", "mm", "days", "count", "1")  # "1" is a pure number, such as a loss
+units = ("fraction", "mm", "days", "count", "ms", "1")  # "1" is a pure number, such as a loss
 
 # %% ../nbs/lib/40_ledger.ipynb #586f2ab6
 def row(
