@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['blank', 'page_notes', 'judge_three', 'judge_teacher', 'vit_gmacs', 'judge_gmacs', 'judge_best_epoch', 'printed_ratio',
-           'judge_claim', 'claims', 'claims_text', 'markdown_claims']
+           'judge_decorrelation', 'judge_retention', 'judge_harm', 'judge_claim', 'claims', 'claims_text',
+           'markdown_claims']
 
 # %% ../nbs/lib/43_claims.ipynb #274ec930
 import numpy as np
 import pandas as pd
 
-from .report import markdown_table, metrics, number
+from .confusions import harm
+from .report import markdown_table, metrics, number, p_value, probes
 from .stats import mean_sd_ci
-from .verdicts import (agrees, family, judge_order, judge_value, not_run, on_profile, our_values, over_cases,
-                           reproduced_or_not, verdicts)
+from .verdicts import (agrees, difference, direction, family, final_scores, holm, judge_order, judge_value,
+                           not_run, on_profile, our_values, over_cases, reproduced_or_not, verdicts)
 
 # %% ../nbs/lib/43_claims.ipynb #04190ccd
 def judge_three(
@@ -103,6 +105,71 @@ def printed_ratio(
     a, b = value["device", teacher, column], value["device", student, column]
     return f"the printed numbers give {a} / {b} = {a / b:.1f}"
 
+# %% ../nbs/lib/43_claims.ipynb #ff64eb3a
+def judge_decorrelation(
+    ledger,   # rows of the ledger
+    profile,  # that the ledger is of
+) -> dict:
+    "C6: does DARK leave the teacher's similarities, and keep its confidence?"
+    dark, others, confidence = "dark-b2-e-0.8", "agreement/non_target_pearson", "agreement/confidence_spearman"
+    left, kept = difference(ledger, others, "static-kd", dark), difference(ledger, confidence, dark, "no-kd")
+    control = difference(ledger, others, "zero-off", dark)
+    if None in (left, kept, control):
+        return dict(verdict=not_run + "stage 42_embeddings")
+    adjusted = holm([left.p, kept.p])
+    ways = [direction(test, p) for test, p in zip((left, kept), adjusted)]
+    found = "found" if set(ways) == {"found"} else "opposed" if "opposed" in ways else "undecided"
+    shown = "; ".join(f"{what} {test.difference:+.3f} [{number(test.low, 3)}, {number(test.high, 3)}], Holm over 2 "
+                      f"tests: {p_value(p)}" for what, test, p in (("leaves similarities (static-kd minus DARK)", left,
+                      adjusted[0]), ("keeps confidence (DARK minus no-kd)", kept, adjusted[1])))
+    return dict(ours=left.difference, low=left.low, high=left.high, unit="difference in non-target correlation",
+                where=f"stage 42_embeddings, profile {profile}", direction=found, verdict=on_profile(profile, found),
+                reason=f"{found}: {shown}. Without a negative sign (zero-off minus DARK): {control.difference:+.3f} "
+                       f"[{number(control.low, 3)}, {number(control.high, 3)}]; {left.n} seeds")
+
+# %% ../nbs/lib/43_claims.ipynb #207b7e71
+def judge_retention(
+    ledger,     # rows of the ledger
+    reference,  # rows of paper_values.csv
+    profile,    # that the ledger is of
+) -> dict:
+    "T1: which share of the teacher's linear-probe scores does DARK retain?"
+    printed = printed_ratio("T1", reference)
+    pairs = {heading: (final_scores(ledger, "dark-b2-e-0.8", m), final_scores(ledger, "teacher", m))
+             for m, (_, heading) in probes.items()}
+    if any(student.empty or teacher.empty for student, teacher in pairs.values()):
+        return dict(verdict=not_run + "stage 41_probe", reason=printed)
+    shares = pd.DataFrame({heading: 100 * student / teacher for heading, (student, teacher) in pairs.items()}).dropna()
+    spread = mean_sd_ci(shares.mean(axis=1))
+    found = "found" if spread.low >= 97 else "opposed" if spread.high < 97 else "undecided"
+    return dict(ours=spread.mean, low=spread.low, high=spread.high, unit="percent", direction=found,
+                where=f"stage 41_probe, profile {profile}", verdict=on_profile(profile, found),
+                reason=f"{found}: at least 97 % of the teacher's score, mean of "
+                       + ", ".join(f"{h} {v:.1f} %" for h, v in shares.mean().items())
+                       + f", interval over {spread.n} seeds; {printed}")
+
+# %% ../nbs/lib/43_claims.ipynb #be45e02b
+def judge_harm(
+    ledger,   # rows of the ledger
+    profile,  # that the ledger is of
+    margin=.02,  # that counts as no harm
+) -> dict:
+    "R2: are more pictures taken for a related class after the sign change than without one?"
+    measured = ledger[ledger.metric.str.startswith("related_errors/")]
+    if not {"dark-b2-e-0.8", "zero-off"} <= set(measured.name):
+        return dict(verdict=not_run + "stage 42_embeddings")
+    tests = {b: harm(ledger, b, ("dark-b2-e-0.8", "zero-off"))[0] for b in ("brain_subplanes", "five_planes")}
+    adjusted = holm([test.p for test in tests.values()])
+    worse = [direction(test, p) == "found" for test, p in zip(tests.values(), adjusted)]
+    found = "opposed" if any(worse) else "found" if all(t.high < margin for t in tests.values()) else "undecided"
+    brain = tests["brain_subplanes"]
+    shown = "; ".join(f"{b} {100 * t.difference:+.1f} points [{number(100 * t.low, 1)}, {number(100 * t.high, 1)}], "
+                      f"Holm over 2 tests: {p_value(p)}" for (b, t), p in zip(tests.items(), adjusted))
+    return dict(ours=100 * brain.difference, low=100 * brain.low, high=100 * brain.high, unit="percent",
+                direction=found, where=f"stage 42_embeddings, profile {profile}", verdict=on_profile(profile, found),
+                reason=f"{found}: change of confusions with related classes since the sign change, DARK minus "
+                       f"zero-off: {shown}; {brain.n} seeds, margin of harm {100 * margin:.0f} points")
+
 # %% ../nbs/lib/43_claims.ipynb #6d4565c1
 blank = dict(id="", claim="", printed="", ours=np.nan, low=np.nan, high=np.nan, unit="", direction="", verdict="",
              reason="", where="")  # a row of the page
@@ -118,6 +185,8 @@ def judge_claim(
     "Verdict on a claim."
     special = {"C3": lambda: judge_three(reference), "F1": lambda: judge_teacher(ledger, reference),
                "F2": lambda: judge_gmacs(claim, reference), "F3": lambda: judge_best_epoch(claim, ledger, profile),
+               "C6": lambda: judge_decorrelation(ledger, profile), "R2": lambda: judge_harm(ledger, profile),
+               "T1": lambda: judge_retention(ledger, reference, profile),
                "F4": lambda: dict(verdict=reproduced_or_not(False), reason=claim["note"],
                                   where="read in the released repository, not executed by this code")}
     if claim["id"] in special:
@@ -125,7 +194,7 @@ def judge_claim(
     elif claim["metric"]:
         judged = judge_order(claim, tests, profile)
     else:
-        ratio = printed_ratio(claim["id"], reference) if claim["id"] in ("C4", "T1", "T2") else ""
+        ratio = printed_ratio(claim["id"], reference) if claim["id"] in ("C4", "T2") else ""
         judged = dict(verdict=not_run + claim["needs"], reason=ratio)
     return dict(id=claim["id"], claim=claim["claim"], printed=claim["printed"]) | judged
 

@@ -11,7 +11,7 @@ __all__ = ['phantom_only', 'verdicts', 'not_run', 'least_seeds', 'needs_seeds', 
 import numpy as np
 import pandas as pd
 
-from .report import metrics, number, p_value
+from .report import metrics, number, p_value, probes
 from .stats import mean_sd_ci, paired_t
 
 # %% ../nbs/lib/35_verdicts.ipynb #a115c455
@@ -82,7 +82,7 @@ def needs(
     if line["item"] == "device" or line["column"] == "parameters":
         return "stage 43_coreml"
     if line["item"] == "probe":
-        return "stage 41_probe"
+        return "the paper's data and weights" if line["row"].startswith("FetalCLIP") else "stage 41_probe"
     return "`dark_fetch fetalclip-outputs`" if line["row"].startswith("FetalCLIP") else "the paper's data and weights"
 
 # %% ../nbs/lib/35_verdicts.ipynb #564d3ba7
@@ -91,6 +91,9 @@ def our_values(
     ledger,  # rows of the ledger
 ) -> np.ndarray:  # in the unit of the printed number; empty if nothing was measured
     "What the ledger has for a printed number: seeds of a recipe, or one value of the published teacher."
+    if line["item"] == "probe" and not line["row"].startswith("FetalCLIP"):
+        probe = next(name for name, (column, _) in probes.items() if column == line["column"])
+        return final_scores(ledger, line["row"], probe).to_numpy()
     metric = next((name for name, m in metrics.items() if m.column == line["column"]), None)
     if metric is None or line["item"] not in ("table1", "teacher"):
         return np.array([])
@@ -117,7 +120,8 @@ def judge_value(
 ) -> dict:  # a row of the claims page
     "Verdict on a printed number."
     values, published = our_values(line, ledger), line["row"].startswith("FetalCLIP")
-    where = "stage 50_published_teacher" if published else f"stage 40_zero_shot, profile {profile}"
+    stage = "41_probe" if line["item"] == "probe" else "40_zero_shot"
+    where = "stage 50_published_teacher" if published else f"stage {stage}, profile {profile}"
     row = dict(id=line["item"], claim=f"{line['row']}, {line['column']} ({line['source']})", unit=line["unit"],
                printed=number(line["value"], decimals(line["value"], line["unit"])))
     if not len(values):
