@@ -33,7 +33,7 @@ class Sequence:
         profile: str, # name of a profile
     ):
         self.ledger = Ledger(profile)
-        self.profile, self.stages, self.records = profile, all_stages(), read_records(profile)
+        self.profile, self.stages, self.records = profile, all_stages(profile), read_records(profile)
 
     def standing(self, stage) -> str: # "done" or why not
         "Whether what a stage made still holds."
@@ -224,7 +224,7 @@ def dark_paper(
     arguments = parse_arguments(argv)
     try:
         get_profile(arguments.profile)
-        selected = select(all_stages(), arguments)
+        selected = select(all_stages(arguments.profile), arguments)
         for stage in selected:
             check_parameters(stage.notebook)
     except (LookupError, ValueError, FileNotFoundError) as error:
