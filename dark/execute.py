@@ -6,6 +6,7 @@
 __all__ = ['own_kernel', 'StageFailed', 'check_parameters', 'execute', 'forecast', 'ticking']
 
 # %% ../nbs/lib/46_execute.ipynb #5fff3640
+import logging
 import os
 import sys
 import tempfile
@@ -59,6 +60,9 @@ def execute(
         with own_kernel():
             papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile},
                                        kernel_name="python3", cwd=str(paths.root), progress_bar=False)
+    except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     except RuntimeError as error:  # nbclient: the kernel did not start, or died
         raise StageFailed(f"{notebook.stem}: the kernel ended early ({error}). Out of memory?") from error
 

@@ -227,6 +227,8 @@ def fit(
     accelerator = accelerator or Accelerator()
     if accelerator.num_processes > 1:
         raise NotImplementedError("fit runs in one process: its data do not divide an epoch among ranks yet")
+    if recipe.contrastive != 1:
+        raise ValueError(f"recipe {recipe.name} leaves the match out, which only candidate sets can (dark.candidates)")
     run = Run(model, data, recipe, training, tau, accelerator)
     callbacks = (Schedule(), *callbacks)
     _each(callbacks, "before_run", run)
