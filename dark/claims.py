@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['blank', 'page_notes', 'judge_three', 'judge_teacher', 'vit_gmacs', 'judge_gmacs', 'judge_best_epoch', 'printed_ratio',
-           'judge_decorrelation', 'judge_retention', 'judge_harm', 'judge_claim', 'claims', 'claims_text',
-           'markdown_claims']
+           'judge_imitation', 'judge_decorrelation', 'judge_retention', 'judge_harm', 'judge_claim', 'claims',
+           'claims_text', 'markdown_claims']
 
 # %% ../nbs/lib/43_claims.ipynb #274ec930
 import numpy as np
@@ -110,6 +110,26 @@ def printed_ratio(
     a, b = value["device", teacher, column], value["device", student, column]
     return f"the printed numbers give {a} / {b} = {a / b:.1f}"
 
+# %% ../nbs/lib/43_claims.ipynb #8acfc358
+def judge_imitation(
+    ledger,  # rows of the ledger
+    student="soft-only tau=5",  # named before any result was seen: tau as in the paper, no hard target
+) -> dict:
+    "H1: does a student exceed the real teacher on real images by imitation alone?"
+    held = ledger[(ledger["stage"] == "32_hc18") & (ledger["name"] == student) & ledger["seed"].isna()]
+    if held.empty:
+        return dict(verdict=not_run + "`dark_paper --profile hc18`")
+    held = held.set_index("metric")
+    gap, p = held.loc["hc18/minus_teacher"], held.loc["hc18/p_holm_teacher", "value"]
+    clear = gap["low"] > 0 or gap["high"] < 0
+    found = ("found" if gap["value"] > 0 else "opposed") if clear and p < .05 else "undecided"
+    verdict = not_run + "more images" if found == "undecided" else reproduced_or_not(found == "found")
+    return dict(ours=100 * gap["value"], low=100 * gap["low"], high=100 * gap["high"], direction=found, verdict=verdict,
+                unit="difference in HC18 validity (%)", where="stage 32_hc18, profile hc18",
+                reason=f"{found}: {student}, validity {100 * held.loc['hc18/validity', 'value']:.1f} % on held-out "
+                       f"images, minus the teacher on the same {gap['n']:.0f}; McNemar's p over all objectives of the "
+                       f"profile, adjusted: {p_value(p)}; another student than the paper's, and no repulsion in it")
+
 # %% ../nbs/lib/43_claims.ipynb #ff64eb3a
 def judge_decorrelation(
     ledger,   # rows of the ledger
@@ -189,6 +209,7 @@ def judge_claim(
 ) -> dict:  # a row of the claims page
     "Verdict on a claim."
     special = {"C3": lambda: judge_three(reference), "F1": lambda: judge_teacher(ledger, reference),
+               "H1": lambda: judge_imitation(ledger),
                "F2": lambda: judge_gmacs(claim, ledger, reference),
                "F3": lambda: judge_best_epoch(claim, ledger, profile),
                "C6": lambda: judge_decorrelation(ledger, profile), "R2": lambda: judge_harm(ledger, profile),
