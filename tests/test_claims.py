@@ -6,7 +6,8 @@ import pytest
 import synthetic
 from conftest import ROOT
 
-from dark.claims import claims, markdown_claims, vit_gmacs
+from dark.claims import claims, markdown_claims
+from dark.judges import vit_gmacs
 from dark.verdicts import family, holm, not_run, verdicts
 
 FOLDER = ROOT / "data" / "reference"
