@@ -63,8 +63,8 @@ def draw_points(
             continue
         path = trace[trace["recipe"] == name].groupby("epoch")[["non_target", "confidence"]].mean()
         ax.plot(*path.to_numpy().T, "-", color=colours[name], lw=1.4, marker=".", ms=4)
-        ax.plot(*path.loc[before], "D", color=colours[name], ms=6, mec="black")
         ax.plot(*path.iloc[-1], "o", color=colours[name], ms=9)
+        ax.plot(*path.loc[before], "D", color=colours[name], ms=6, mec="black", zorder=3)
     ax.autoscale_view()
     (left, _), (_, top) = ax.get_xlim(), ax.get_ylim()
     top = max(top, y + .05 * (top - ax.get_ylim()[0]))

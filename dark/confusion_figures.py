@@ -109,7 +109,7 @@ def figure_recalls(
     fig, axes = plt.subplots(len(tables), 2, figsize=(9, .55 * sum(heights)), squeeze=False, height_ratios=heights)
     for (left, right), (title, (matrix, found)) in zip(axes, tables.items()):
         draw_matrix(left, matrix, False)
-        left.set(title=f"{title}: percent of the true class", ylabel="true class")
+        left.set(title=f"{title}, percent", ylabel="true class")
         places = range(len(found))
         right.hlines(places, found["low"], found["high"], color="#0072B2", lw=5, alpha=.35)
         right.plot(found["recall"], places, "|", color="#0072B2", ms=16, mew=2)
