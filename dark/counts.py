@@ -6,8 +6,6 @@
 __all__ = ['STAGE', 'COUNTED', 'ledger_value', 'judge_count', 'judge_size', 'judge_phone', 'cpu_ratio']
 
 # %% ../nbs/lib/29_counts.ipynb #7d2f8aaa
-import pandas as pd
-
 from .fullsize import STUDENT, TEACHER
 
 # %% ../nbs/lib/29_counts.ipynb #b714b692

@@ -21,7 +21,7 @@ from urllib.error import URLError
 from . import paths, sources
 from .archives import RemoteFile, download_member, unpack
 from .repro import sha256
-from .sources import File, Folder, check_part, get_item, list_files, locate, read_record, write_record
+from .sources import Folder, check_part, get_item, list_files, locate, read_record, write_record
 
 # %% ../nbs/lib/51_fetch.ipynb #68f75294
 def start_point(

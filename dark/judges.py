@@ -7,7 +7,6 @@ __all__ = ['judge_three', 'judge_teacher', 'vit_gmacs', 'judge_gmacs', 'judge_be
            'judge_decorrelation', 'judge_retention', 'judge_harm']
 
 # %% ../nbs/lib/49_judges.ipynb #274ec930
-import numpy as np
 import pandas as pd
 
 from .confusions import harm

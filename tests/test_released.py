@@ -108,7 +108,8 @@ def test_released_teacher(tmp_path):
     "427 million parameters, written and read once: 1.7 GB on the disk."
     torch.manual_seed(2)
     original = build(PAPER.teacher, PAPER, seed=2).eval()
-    assert parameters(original) // 10**6 == 427 and round(parameters(original.visual) / 1e6) == 304  # the paper cuts off
+    # The paper cuts 427.6 off.
+    assert parameters(original) // 10**6 == 427 and round(parameters(original.visual) / 1e6) == 304
     state = {f"module.{name}": tensor for name, tensor in original.state_dict().items()}
     path = write(tmp_path / "teacher.pt", state)
     teacher = load_teacher(PAPER, path)
