@@ -92,7 +92,7 @@ def tower_calls(
             calls[name, "ONNX Runtime"] = onnx_call(merged, example, threads)
     return calls
 
-# %% ../nbs/lib/30_latency.ipynb #e89aadd3
+# %% ../nbs/lib/30_latency.ipynb #e45e6816
 @torch.inference_mode()
 def time_towers(
     towers: dict,  # name -> (image tower, (C, S, S) of a picture)
@@ -105,7 +105,9 @@ def time_towers(
     try:
         for batch, threads in tqdm(settings, desc="latency", unit="setting", leave=False):
             set_threads(threads)
-            times = interleave(tower_calls(towers, batch, threads, onnx), rounds[batch])
+            # A batch is long enough to warm itself up, and the paper's teacher takes minutes over it.
+            calls = tower_calls(towers, batch, threads, onnx)
+            times = interleave(calls, rounds[batch], warm_ups=int(batch == 1))
             times.columns = pd.MultiIndex.from_tuples(times.columns, names=["tower", "form"])
             long = times.rename_axis("round").stack(["tower", "form"]).rename("ms").reset_index()
             parts.append(long.assign(batch=batch, threads=threads))

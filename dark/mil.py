@@ -113,14 +113,15 @@ def _stored(
         return value.half().float()
     return value.float() if kind == "fp32" else value.bool() if kind == "bool" else value.long()
 
-# %% ../nbs/lib/30_mil.ipynb #ce42b595
+# %% ../nbs/lib/30_mil.ipynb #9515cb2b
 def _run_step(
     step: Step,
     values: dict,  # name -> tensor
 ) -> tuple:  # of tensors, one for each output
     "The outputs of one step."
     if step.kind not in operations:
-        raise ValueError(f"the program has an operation {step.kind!r}, which is not known here: add it to dark.operations")
+        raise ValueError(f"the program has an operation {step.kind!r}, which is not known here: "
+                         "add it to dark.operations")
 
     def filled(argument):
         if isinstance(argument, Value):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHOWN', 'real_frames', 'export_students', 'image_rows', 'text_rows']
 
-# %% ../nbs/lib/54_packages.ipynb #9e9a6a15
+# %% ../nbs/lib/54_packages.ipynb #f5a8e782
 from pathlib import Path
 
 import torch
@@ -13,8 +13,7 @@ import torch
 from . import paths
 from .coreml import compress, export_image, export_text
 from .cost import package_facts
-from .embeddings import model_file
-from .experiment import benchmarks
+from .experiment import benchmarks, run_folder
 from .images import HC18
 from .ledger import row
 from .mil import histogram, peak_bytes, read_program
@@ -35,7 +34,7 @@ def real_frames(
     folder = paths.raw / "hc18" if folder is None else Path(folder)
     return HC18(folder).pictures(size, slice(n)) if folder.is_dir() else None
 
-# %% ../nbs/lib/54_packages.ipynb #1fc67e4c
+# %% ../nbs/lib/54_packages.ipynb #4f91b41e
 SHOWN = "dark-b2-e-0.8"  # the paper's recipe
 
 
@@ -45,7 +44,7 @@ def export_students(
     "Export the students of a profile's first seed; FileNotFoundError names the stage to run for a missing one."
     folder, packages = paths.runs(profile.name) / "coreml", {}
     for recipe in profile.recipes:
-        model = load_student(profile, model_file(profile, f"{recipe}-s{profile.seeds[0]}"))
+        model = load_student(profile, run_folder(profile, recipe, profile.seeds[0]) / "model.pt")
         prompts = {plane: plane_prompts(plane) for plane in PLANES}
         facts = {"recipe": recipe, "seed": profile.seeds[0], "prompts": prompts}
         sizes = profile.image_size, [MEAN], [STD]
@@ -60,7 +59,7 @@ def export_students(
             packages[recipe, "text"] = export_text(model, profile.context, place, facts=facts)
     return packages
 
-# %% ../nbs/lib/54_packages.ipynb #dae515cf
+# %% ../nbs/lib/54_packages.ipynb #d6f85a54
 def image_rows(
     profile: Profile,
     recipe: str,
@@ -70,7 +69,7 @@ def image_rows(
 ) -> list:  # ledger rows
     "Parity, accuracy and size of one exported image tower; ValueError if parity is lost."
     seed = profile.seeds[0]
-    model, program = load_student(profile, model_file(profile, f"{recipe}-s{seed}")), read_program(package)
+    model, program = load_student(profile, run_folder(profile, recipe, seed) / "model.pt"), read_program(package)
     zeroshot = benchmarks(profile.name)
     test = torch.from_numpy(zeroshot.split == "test")
     classes, sets = class_embeddings(model, zeroshot.plane_tokens), {"phantom": zeroshot.images[test]}
@@ -91,14 +90,14 @@ def image_rows(
              "activation_bytes": peak_bytes(program)}
     return rows + [row(metric=f"coreml/{form}/{k}", value=v, unit="count", **who) for k, v in sizes.items()]
 
-# %% ../nbs/lib/54_packages.ipynb #c204ee7d
+# %% ../nbs/lib/54_packages.ipynb #468db25f
 def text_rows(
     profile: Profile,
     recipe: str,
     package,  # of the text tower
 ) -> list:  # ledger rows
     "Parity of an exported text tower."
-    model = load_student(profile, model_file(profile, f"{recipe}-s{profile.seeds[0]}"))
+    model = load_student(profile, run_folder(profile, recipe, profile.seeds[0]) / "model.pt")
     tokens = torch.cat(benchmarks(profile.name).plane_tokens)
     made = program_embeddings(read_program(package), tokens.int(), "sentences")
     found = compare_embeddings(encode_texts(model, tokens), made)

@@ -16,7 +16,7 @@ import numpy as np
 from . import paths
 from .ledger import row
 
-# %% ../nbs/lib/54_phones.ipynb #1efa32e3
+# %% ../nbs/lib/54_phones.ipynb #4d778968
 FIELDS = {"device": str, "os": str, "compute_unit": str, "architecture": str, "precision": str, "batch": int,
           "runs": int, "median_ms": float, "low_ms": float, "high_ms": float, "tool": str}
 UNITS = ("all", "cpu", "cpu and gpu", "cpu and neural engine", "neural engine")
@@ -33,13 +33,15 @@ def read_measurement(
         raise ValueError(f"{file.name} is not valid JSON ({error})") from None
     if not isinstance(told, dict) or set(told) != set(FIELDS):
         odd = sorted(set(FIELDS) ^ set(told)) if isinstance(told, dict) else "everything"
-        raise ValueError(f"{file.name} needs exactly the fields {', '.join(FIELDS)}; these are missing or too many: {odd}")
+        raise ValueError(f"{file.name} needs exactly the fields {', '.join(FIELDS)}; "
+                         f"these are missing or too many: {odd}")
     for name, kind in FIELDS.items():
         value, optional = told[name], name in ("low_ms", "high_ms")
         number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
         if not (value is None and optional or isinstance(value, str) and value and kind is str or
                 number and (kind is float or kind is int and value == int(value))):
-            raise ValueError(f"{file.name}: {name} must be a {'text' if kind is str else 'positive number'}, not {value!r}")
+            wanted = "text" if kind is str else "positive number"
+            raise ValueError(f"{file.name}: {name} must be a {wanted}, not {value!r}")
     if told["compute_unit"] not in UNITS:
         raise ValueError(f"{file.name}: compute_unit is {told['compute_unit']!r}: choose from {', '.join(UNITS)}")
     low, high = told["low_ms"], told["high_ms"]

@@ -55,7 +55,7 @@ def _latency_lines(
                            (row.value, row.low, row.high)))
     return lines
 
-# %% ../nbs/lib/55_table4.ipynb #1faddc43
+# %% ../nbs/lib/55_table4.ipynb #ac28da01
 def _phone_lines(
     ledger,  # rows of the ledger
 ) -> list:  # rows of Table 4: a row for each device, system and unit that was measured
@@ -65,8 +65,8 @@ def _phone_lines(
     for metric, part in held.groupby("metric"):
         value = part.set_index("name")["value"].reindex([TEACHER, STUDENT])
         lines.append(_line(metric.removeprefix("phone/").replace("/batch-", ", batch ") + " (ms)", *value, HERE))
-    nothing = float("nan")
-    return lines or [_line(PRINTED[phone][0], nothing, nothing, MISSING) for phone in ("iphone_16_pro", "iphone_17_pro")]
+    phones, nothing = ("iphone_16_pro", "iphone_17_pro"), float("nan")
+    return lines or [_line(PRINTED[phone][0], nothing, nothing, MISSING) for phone in phones]
 
 # %% ../nbs/lib/55_table4.ipynb #2a9ad534
 def table_4(
@@ -84,7 +84,7 @@ def table_4(
               for column, (what, _) in PRINTED.items()]
     return pd.DataFrame(lines + _latency_lines(ledger) + _phone_lines(ledger))
 
-# %% ../nbs/lib/55_table4.ipynb #3143fecf
+# %% ../nbs/lib/55_table4.ipynb #c7b9cb2a
 def markdown_4(
     table,  # of `table_4`
     ledger,  # rows of the ledger
@@ -92,7 +92,8 @@ def markdown_4(
     "Table 4 as Markdown, and the packages that were exported."
     ratios = [number(r, 1) if pd.isna(low) else f"{number(r, 1)} [{number(low, 1)}, {number(high, 1)}]"
               for r, low, high in zip(table["ratio"], table["ratio_low"], table["ratio_high"], strict=True)]
-    shown = pd.DataFrame({"Quantity": table["quantity"], f"Teacher ({TEACHER})": [number(v, 1) for v in table["teacher"]],
+    shown = pd.DataFrame({"Quantity": table["quantity"],
+                          f"Teacher ({TEACHER})": [number(v, 1) for v in table["teacher"]],
                           f"Student ({STUDENT})": [number(v, 1) for v in table["student"]], "Ratio": ratios,
                           "Source": table["source"]})
     notes = ("Milliseconds are medians over rounds in which all towers were timed in turn; ratios are of the rounds, "
@@ -101,7 +102,7 @@ def markdown_4(
              "measured on the phone: `data/devices/README.md`.")
     return f"{markdown_table(shown)}\n{notes}\n\n## Packages\n\n{markdown_table(packages_text(ledger))}"
 
-# %% ../nbs/lib/55_table4.ipynb #924ecd79
+# %% ../nbs/lib/55_table4.ipynb #d91fc0ab
 def packages_text(
     ledger,  # rows of the ledger
 ) -> pd.DataFrame:  # text: a row for each package; a dash where something was not measured
@@ -114,7 +115,8 @@ def packages_text(
             wide[what] = float("nan")
     wide["least cosine"] = wide["phantom/cosine"].fillna(wide["cosine"])
     shown = {"least cosine": ("Least cosine", 1, 6), "phantom/agreement": ("Same class, phantom (%)", .01, 2),
-             "hc18/cosine": ("Least cosine, HC18 frames", 1, 6), "hc18/agreement": ("Same class, HC18 frames (%)", .01, 2),
+             "hc18/cosine": ("Least cosine, HC18 frames", 1, 6),
+             "hc18/agreement": ("Same class, HC18 frames (%)", .01, 2),
              "five_planes/f1": ("Five-plane F1", 1, 4), "package_bytes": ("Package (kB)", 1e3, 0),
              "operations": ("Operations", 1, 0), "activation_bytes": ("Peak of activations (kB)", 1e3, 0)}
     table = pd.DataFrame({heading: [number(v / unit, places) for v in wide[what]]
