@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .confusions import harm
+from .counts import STUDENT, cpu_ratio, judge_phone, judge_size, ledger_value
 from .report import markdown_table, metrics, number, p_value, probes
 from .stats import mean_sd_ci
 from .verdicts import (agrees, difference, direction, family, final_scores, holm, judge_order, judge_value,
@@ -61,15 +62,19 @@ def vit_gmacs(
 # %% ../nbs/lib/43_claims.ipynb #e8c05392
 def judge_gmacs(
     claim,      # of claims.csv
+    ledger,     # rows of the ledger
     reference,  # rows of paper_values.csv
 ) -> dict:
     "F2: is the printed GMACs number of the teacher's image tower its multiply-adds?"
     value = reference[reference["column"] == "gmacs"].set_index("row")["value"]
     printed, (weights, attention) = value["FetalCLIP (ViT-L/14)"], vit_gmacs()
+    macs = ledger_value(ledger, STUDENT, "image_tower_macs_weights")
+    student = claim["note"] if macs is None else (f"The student's has {macs / 1e9:.2f} GMAC, counted by stage "
+                                                  f"43_coreml; printed is {value['dark-b2-e-0.8']}")
     return dict(ours=weights, unit="GMAC", where="closed form for ViT-L/14 on 224 pixels",
                 verdict=reproduced_or_not(f"{weights:.1f}" == f"{printed:.1f}"),
                 reason=f"the teacher's image tower has {weights:.1f} GMAC ({attention:.1f} with the products of "
-                       f"attention), {weights / printed:.1f} times the printed {printed}. {claim['note']}")
+                       f"attention), {weights / printed:.1f} times the printed {printed}. {student}")
 
 # %% ../nbs/lib/43_claims.ipynb #f68261a2
 def judge_best_epoch(
@@ -184,7 +189,8 @@ def judge_claim(
 ) -> dict:  # a row of the claims page
     "Verdict on a claim."
     special = {"C3": lambda: judge_three(reference), "F1": lambda: judge_teacher(ledger, reference),
-               "F2": lambda: judge_gmacs(claim, reference), "F3": lambda: judge_best_epoch(claim, ledger, profile),
+               "F2": lambda: judge_gmacs(claim, ledger, reference),
+               "F3": lambda: judge_best_epoch(claim, ledger, profile),
                "C6": lambda: judge_decorrelation(ledger, profile), "R2": lambda: judge_harm(ledger, profile),
                "T1": lambda: judge_retention(ledger, reference, profile),
                "F4": lambda: dict(verdict=reproduced_or_not(False), reason=claim["note"],
@@ -195,7 +201,11 @@ def judge_claim(
         judged = judge_order(claim, tests, profile)
     else:
         ratio = printed_ratio(claim["id"], reference) if claim["id"] in ("C4", "T2") else ""
-        judged = dict(verdict=not_run + claim["needs"], reason=ratio)
+        measured = {"C4": lambda: judge_size(ledger), "C5": lambda: judge_phone("C5", 1.6, ledger),
+                    "T2": lambda: judge_phone("T2", 24, ledger)}
+        judged = measured[claim["id"]]() if claim["id"] in measured else None
+        ratio += cpu_ratio(ledger) if claim["id"] == "T2" else ""
+        judged = judged or dict(verdict=not_run + claim["needs"], reason=ratio)
     return dict(id=claim["id"], claim=claim["claim"], printed=claim["printed"]) | judged
 
 # %% ../nbs/lib/43_claims.ipynb #55683f5b

@@ -11,6 +11,7 @@ __all__ = ['phantom_only', 'verdicts', 'not_run', 'least_seeds', 'needs_seeds', 
 import numpy as np
 import pandas as pd
 
+from .counts import judge_count
 from .report import metrics, number, p_value, probes
 from .stats import mean_sd_ci, paired_t
 
@@ -124,6 +125,8 @@ def judge_value(
     where = "stage 50_published_teacher" if published else f"stage {stage}, profile {profile}"
     row = dict(id=line["item"], claim=f"{line['row']}, {line['column']} ({line['source']})", unit=line["unit"],
                printed=number(line["value"], decimals(line["value"], line["unit"])))
+    if (exact := judge_count(line, ledger)) is not None:
+        return row | exact
     if not len(values):
         return row | dict(verdict=not_run + needs(line))
     if not published and profile not in real_profiles + phantom_profiles:
