@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAIRS', 'cost_rows', 'architecture_rows', 'full_rows', 'time_profile', 'latency_rows']
 
-# %% ../nbs/lib/54_bench.ipynb #5382ef45
+# %% ../nbs/lib/54_bench.ipynb #6ad3f8f6
 import time
 
 import pandas as pd
@@ -14,8 +14,8 @@ import torch
 from . import paths
 from .coreml import export_image, export_text
 from .cost import activation_bytes, multiply_adds, package_facts
-from .fullsize import (STUDENT, STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD, TEACHER, TEACHER_SIZE, full_student,
-                           full_teacher, settle)
+from .counts import STUDENT, TEACHER
+from .fullsize import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD, TEACHER_SIZE, full_student, full_teacher, settle
 from .latency import has_onnx, quartiles, ratio, time_towers
 from .ledger import row
 from .mil import histogram, peak_bytes, read_program

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['HERE', 'PAPER', 'MISSING', 'PRINTED', 'MEASURED', 'table_4', 'markdown_4', 'packages_text', 'figure_4', 'caption_4']
 
-# %% ../nbs/lib/55_table4.ipynb #21c1b8dc
+# %% ../nbs/lib/55_table4.ipynb #b8e9d5a1
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from .counts import STUDENT, TEACHER
 from .figures import colours, teacher_score
-from .fullsize import STUDENT, TEACHER
 from .report import main_metric, markdown_table, metrics, number
 from .verdicts import final_scores
 

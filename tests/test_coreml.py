@@ -10,7 +10,8 @@ from conftest import ROOT
 from dark import paths
 from dark.bench import full_rows
 from dark.coreml import export_image
-from dark.fullsize import STUDENT, STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD
+from dark.counts import STUDENT
+from dark.fullsize import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD
 from dark.mil import histogram, read_program
 from dark.packages import real_frames
 from dark.parity import check_parity, compare_embeddings, program_embeddings
