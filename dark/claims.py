@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .confusions import harm
+from .imitated import judge_imitation
 from .report import markdown_table, metrics, number, p_value, probes
 from .stats import mean_sd_ci
 from .verdicts import (agrees, difference, direction, family, final_scores, holm, judge_order, judge_value,
@@ -186,7 +187,7 @@ def judge_claim(
     special = {"C3": lambda: judge_three(reference), "F1": lambda: judge_teacher(ledger, reference),
                "F2": lambda: judge_gmacs(claim, reference), "F3": lambda: judge_best_epoch(claim, ledger, profile),
                "C6": lambda: judge_decorrelation(ledger, profile), "R2": lambda: judge_harm(ledger, profile),
-               "T1": lambda: judge_retention(ledger, reference, profile),
+               "T1": lambda: judge_retention(ledger, reference, profile), "H1": lambda: judge_imitation(ledger),
                "F4": lambda: dict(verdict=reproduced_or_not(False), reason=claim["note"],
                                   where="read in the released repository, not executed by this code")}
     if claim["id"] in special:
@@ -243,8 +244,7 @@ def markdown_claims(
     counts = table["verdict"].str.partition(":")[0].value_counts()
     printed = ~table["id"].str.fullmatch("[A-Z][0-9]+")
     parts = [f"# Claims, profile {profile}", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".",
-             "## Claims and facts",
-             page_notes,
+             "## Claims and facts", page_notes,
              markdown_table(claims_text(table[~printed])),
              "## Printed numbers", markdown_table(claims_text(table[printed]))]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from . import paths
 from .report import markdown_table
-from .stages import all_stages, title
+from .stages import all_stages, sequences, title
 
 # %% ../nbs/lib/53_front.ipynb #f004e5f8
 def not_made(
@@ -64,8 +64,10 @@ def stage_map(
     "Which notebook makes what, and the command that runs it."
     rows = []
     for stage in all_stages():
-        made = sorted(p.name for p in (paths.figures / profile).glob(f"{stage.stem}.*"))
-        links = [f"[{name.partition('.')[2]}](../figures/{profile}/{name})" for name in made]
+        home = profile if stage in all_stages(profile) else next(p for p in sequences if stage.stem in sequences[p])
+        option = "" if home == profile else f"--profile {home} "
+        made = sorted(p.name for p in (paths.figures / home).glob(f"{stage.stem}.*"))
+        links = [f"[{name.partition('.')[2]}](../figures/{home}/{name})" for name in made]
         rows.append({"what": title(stage), "notebook": f"[{stage.stem}](paper/{stage.stem}.ipynb)",
-                     "artefacts": " ".join(links) or "–", "command": f"`dark_paper --only {stage.stem[:2]}`"})
+                     "artefacts": " ".join(links) or "–", "command": f"`dark_paper {option}--only {stage.stem[:2]}`"})
     return markdown_table(pd.DataFrame(rows))

@@ -7,9 +7,10 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, dark_paper, load, pipeline_notebooks
+from conftest import ROOT, dark_paper, load
 
 from dark import paths, pipeline
+from dark.stages import all_stages
 
 IMPORTS = "from pathlib import Path\nfrom dark.ledger import Ledger, row\nfrom dark.repro import sha256"
 MEASURE = "Ledger(profile).write('{stem}', [row('no-kd', 'avg', {value}, 'fraction')])"
@@ -181,6 +182,15 @@ def test_profiles_do_not_share_results(toys, fast):
     assert fast == ["10_first", "30_second", "60_table"]
 
 
+def test_a_profile_runs_its_own_stages(toys, fast):
+    for stem in ("00_setup", "32_hc18", "62_table3_hc18"):
+        notebook(toys, stem, "1")
+    assert run() == 0 and fast == ["00_setup", "10_first", "30_second", "60_table"]
+    fast.clear()
+    assert pipeline.dark_paper(["--profile", "hc18"]) == 0
+    assert fast == ["00_setup", "32_hc18", "62_table3_hc18"]
+
+
 @pytest.mark.parametrize("damage", ["remove", "edit", "ledger"])
 def test_lost_results_are_made_again(toys, fast, damage):
     run()
@@ -288,7 +298,7 @@ def test_smoke_runs(smoke):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stem", [path.stem for path in pipeline_notebooks()])
+@pytest.mark.parametrize("stem", [stage.stem for stage in all_stages("smoke")])
 def test_smoke_leaves_the_artefacts_of_each_stage(smoke, stem):
     "A stage that ran has left an executed copy without errors, and something to look at; one that did not, nothing."
     record = json.loads((ROOT / "data/runs/smoke/stages.json").read_text())[stem]
@@ -308,7 +318,7 @@ def test_smoke_leaves_the_artefacts_of_each_stage(smoke, stem):
 @pytest.mark.slow
 def test_smoke_report(smoke):
     page = (ROOT / "figures/smoke/report.html").read_text(encoding="utf-8")
-    assert all(f'id="{path.stem}"' in page for path in pipeline_notebooks())
+    assert all(f'id="{stage.stem}"' in page for stage in all_stages("smoke"))
     assert str(ROOT) not in page
 
 
@@ -319,6 +329,6 @@ def test_smoke_is_not_run_twice(smoke):
     again = dark_paper("--profile", "smoke", timeout=120)
     assert again.returncode == 0, again.stderr[-3000:]
     statuses = {line.split()[0]: line.split(maxsplit=2)[2] for line in again.stdout.splitlines()[1:]}
-    assert set(statuses) == {path.stem for path in pipeline_notebooks()}
+    assert set(statuses) == {stage.stem for stage in all_stages("smoke")}
     assert {stem: s for stem, s in statuses.items() if s != "unchanged" and not s.startswith("not run: needs")} == {}
     assert (ROOT / "data/results/smoke.jsonl").read_bytes() == before
