@@ -57,7 +57,7 @@ def phantom_student(
     "The phantom's student without a teacher, of that seed."
     return run_folder(get_profile("phantom"), "no-kd", seed) / "model.pt"
 
-# %% ../nbs/lib/60_imitation.ipynb #1c144312
+# %% ../nbs/lib/60_imitation.ipynb #83063922
 @torch.no_grad()
 def take_over(
     model,  # of `candidate_student`, changed in place
@@ -67,7 +67,7 @@ def take_over(
     "Start from a phantom-trained student."
     own, taken = model.state_dict(), []
     for name, value in state.items():
-        private = name in ("text.token_embedding.weight", "logit_scale") or name.startswith("visual.head")
+        private = name in ("text.token_embedding.weight", "logit_scale")
         if not private and name in own and own[name].shape == value.shape:
             own[name].copy_(value)
             taken.append(name)
