@@ -48,7 +48,7 @@ def number_rows(
     for word, x, phase in numbers:
         embedding.weight[tokenizer.encode(word)[1]] = spread * math.sqrt(2) * torch.cos(frequency * x + phase)
 
-# %% ../nbs/lib/38_captions.ipynb #1368c3da
+# %% ../nbs/lib/38_captions.ipynb #13e07de6
 def candidate_student(
     profile: CandidateProfile,
     seed: int,  # of the initial weights
@@ -61,10 +61,10 @@ def candidate_student(
     )  # fmt: skip
     size, width = profile.image_size, profile.embed_dim
     model = Clip(width, CLIPVisionCfg(layers=1, width=64, patch_size=size, image_size=size), text)
-    tower = image_tower(profile.student, width, size)
+    trunk = image_tower(profile.student, width, size)[:-3]  # without the average over places and what follows it
     with torch.no_grad():
-        places = tower.eval().forward_features(torch.zeros(1, 1, size, size))[0].numel()
-    tower.head = nn.Sequential(nn.Flatten(), nn.Linear(places, width))
+        places = trunk.eval()(torch.zeros(1, 1, size, size)).numel()
+    tower = nn.Sequential(*trunk, nn.Flatten(), nn.Linear(places, width))
     model.visual = tower.to(memory_format=torch.channels_last)
     number_rows(model.text.token_embedding, caption_tokenizer(profile))
     nn.init.constant_(model.logit_scale, math.log(50.0))

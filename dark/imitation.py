@@ -57,6 +57,27 @@ def phantom_student(
     "The phantom's student without a teacher, of that seed."
     return run_folder(get_profile("phantom"), "no-kd", seed) / "model.pt"
 
+# %% ../nbs/lib/60_imitation.ipynb #83063922
+@torch.no_grad()
+def take_over(
+    model,  # of `candidate_student`, changed in place
+    profile: CandidateProfile,
+    state: dict,  # state dict of the phantom's student
+) -> list:  # names of the tensors taken over
+    "Start from a phantom-trained student."
+    own, taken = model.state_dict(), []
+    for name, value in state.items():
+        private = name in ("text.token_embedding.weight", "logit_scale")
+        if not private and name in own and own[name].shape == value.shape:
+            own[name].copy_(value)
+            taken.append(name)
+    both = caption_tokenizer(profile), tokenizer(get_profile("phantom"))
+    ours, theirs = ({t.full.decode([i]).strip(): row for i, row in t.packed.items()} for t in both)
+    words = [word for word in ours if word in theirs and "." not in word]
+    rows = state["text.token_embedding.weight"][[theirs[word] for word in words]]
+    own["text.token_embedding.weight"][[ours[word] for word in words]] = rows
+    return taken
+
 # %% ../nbs/lib/60_imitation.ipynb #1c144312
 @torch.no_grad()
 def take_over(

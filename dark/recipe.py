@@ -159,7 +159,7 @@ class CandidateProfile:
 # %% ../nbs/lib/10_recipe.ipynb #78fa7798
 profiles["hc18"] = CandidateProfile(
     "hc18", ("no-kd", "soft-only", "static-kd", "zero-off", "coupled-b1-e-0.8", "dark-b2-e-0.8"), taus=(5.0, 1.0),
-    seeds=(0, 1, 2), folds=5, image_size=48, embed_dim=64, context=24, student=Towers((16, 24, 48, 32), 0, 0, 48, 1),
+    seeds=(0, 1, 2), folds=5, image_size=48, embed_dim=64, context=24, student=profiles["phantom"].student,
     distil=Training(32, 64, 3e-3, 40, weight_decay=0.05), grid=((16, 3e-3), (32, 3e-3), (16, 6e-3), (32, 6e-3)),
     choosers=("no-kd", "soft-only", "static-kd", "dark-b2-e-0.8"),
 )  # fmt: skip
