@@ -107,7 +107,7 @@ def word_sums(
     ids: Tensor,  # (W,) token ids
     place: Tensor,  # (W,) their positions
     end: int,  # row of the end token
-) -> tuple:  # (W, heads, width / heads + 1) numerators and denominator of each word; (width,) end token before the block
+) -> tuple:  # (W, heads, width / heads + 1) numerators and denominator of a word; (width,) end token before the block
     "What each word adds to the attention of the end token."
     [block] = tower.transformer.resblocks
     x = tower.token_embedding(ids) + tower.positional_embedding[place]

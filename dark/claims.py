@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from .counts import cpu_ratio, judge_phone, judge_size
-from .judges import (judge_best_epoch, judge_decorrelation, judge_gmacs, judge_harm, judge_imitation,
-                         judge_retention, judge_teacher, judge_three, printed_ratio)
+from .imitated import judge_imitation
+from .judges import (judge_best_epoch, judge_decorrelation, judge_gmacs, judge_harm, judge_retention,
+                         judge_teacher, judge_three, printed_ratio)
 from .report import markdown_table, number
 from .verdicts import family, judge_order, judge_value, not_run, reproduced_or_not, verdicts
 

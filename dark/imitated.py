@@ -25,5 +25,5 @@ def judge_imitation(
     return dict(ours=100 * gap["value"], low=100 * gap["low"], high=100 * gap["high"], direction=found, verdict=verdict,
                 unit="difference in HC18 validity (%)", where="stage 32_hc18, profile hc18",
                 reason=f"{found}: {student}, validity {100 * held.loc['hc18/validity', 'value']:.1f} % on held-out "
-                       f"images, minus the teacher on the same {gap['n']:.0f}; McNemar's p, Holm over all objectives of "
-                       f"the profile: {p_value(p)}; another student than the paper's, and no repulsion in it")
+                       f"images, minus the teacher on the same {gap['n']:.0f}; McNemar's p, Holm over all objectives of"
+                       f" the profile: {p_value(p)}; another student than the paper's, and no repulsion in it")

@@ -59,7 +59,8 @@ def markdown_3(
         wins, losses = int(row[f"only_student_{other}"]), int(row[f"only_{other}"])
         return f"{wins} / {losses}, {p_value(row[f'p_{other}'])} ({p_value(row[f'p_holm_{other}'])})"
 
-    lines = [{"model": r["name"], "HC18 validity (%)": cell(r, "validity"), "sd over seeds": number(r["validity_sd"], 1),
+    lines = [{"model": r["name"], "HC18 validity (%)": cell(r, "validity"),
+              "sd over seeds": number(r["validity_sd"], 1),
               "minus teacher": cell(r, "minus_teacher"), "only it / only the teacher, p (Holm)": test(r, "teacher"),
               "minus static-kd": cell(r, "minus_static"), "only it / only static-kd, p (Holm)": test(r, "static"),
               "days to the teacher": cell(r, "days_to_teacher"), "error of implied HC (mm)": cell(r, "hc_error")}
@@ -70,7 +71,7 @@ def markdown_3(
 # %% ../nbs/lib/61_table3.ipynb #878e8b93
 NOTES_3 = """Brackets: 95%, bootstrap over groups of images of one fetus. p: McNemar's exact test on the verdict of most
 seeds, in parentheses after Holm's adjustment over all objectives. Differences to static-kd are at the same tau.
-*median day* and *pixel spacing alone* look at no picture; *supervised by true HC* is the only row that was given labels.
+*median day* and *pixel spacing alone* look at no picture; *supervised by true HC* is the only row given labels.
 """
 
 # %% ../nbs/lib/61_table3.ipynb #76dda12d
@@ -148,7 +149,7 @@ def caption_hc18(
     "Caption of the figure, from its values."
     value = ledger[ledger["seed"].isna()].drop_duplicates(["name", "metric"]).set_index(["name", "metric"])["value"]
     facts = [f"at {tau} the target holds {100 * value[f'{TEACHER}, {tau}', 'p_target']:.1f} % of a row, and "
-             f"{value[f'{TEACHER}, {tau}', 'effective_captions']:.0f} of 175 captions are effective (exp of the entropy)"
+             f"{value[f'{TEACHER}, {tau}', 'effective_captions']:.0f} of 175 captions are effective (exp of entropy)"
              for tau in ("tau=5", "tau=1")]
     seeds = int(ledger.loc[ledger["metric"] == "hc18/validity", "seed"].max()) + 1
     return (f"(a) HC18 validity of students of the published FetalCLIP scores on the evaluated images, each predicted "
