@@ -29,7 +29,7 @@ class Stage(NamedTuple):
 
 # %% ../nbs/lib/44_stages.ipynb #28007c06
 shared = {"00_setup", "50_published_teacher", "90_claims"}  # make sense with every profile
-sequences = {"hc18": {*shared, "32_hc18", "62_table3_hc18", "74_figure_hc18"}, "paper": {*shared, "45_zero_shot_real"}}
+sequences = {"hc18": {*shared, "32_hc18", "62_table3_hc18", "75_figure_hc18"}, "paper": {*shared, "45_zero_shot_real"}}
 
 # %% ../nbs/lib/44_stages.ipynb #f623b0be
 def all_stages(
