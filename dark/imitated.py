@@ -11,7 +11,7 @@ from .report import p_value
 # %% ../nbs/lib/39_imitated.ipynb #6f62f71a
 def judge_imitation(
     ledger,  # rows of the ledger
-    student="soft-only tau=5",  # named before any result was seen: tau as in the paper, no hard target
+    student="soft-only tau=5",  # tau as in the paper, no hard target; named before the full run
 ) -> dict:  # a row of the claims page
     "H1: does a student exceed the real teacher on real images by imitation alone?"
     held = ledger[(ledger["stage"] == "32_hc18") & (ledger["name"] == student) & ledger["seed"].isna()]
