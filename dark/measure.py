@@ -30,17 +30,15 @@ LOSSES = {"contrastive": "loss/contrastive", "diag": "loss/diag", "off_diag": "l
 def training_rows(
     logs: pd.DataFrame,  # what `dark.experiment.distil_all` returns
 ) -> list:  # ledger rows
-    "Losses (training split), scores (test split) and Avg on the validation split of every epoch."
+    "Losses (training split) and Avg (validation and test split) of every epoch; the other scores stay in the logs."
     rows = []
     for entry in logs.to_dict("records"):
         who = {"name": entry["recipe"], "seed": entry["seed"], "epoch": entry["epoch"]}
         taught = get_recipe(entry["recipe"]).needs_teacher  # without a teacher its two terms are not measured
         known = LOSSES if taught else {k: m for k, m in LOSSES.items() if k not in ("diag", "off_diag")}
         rows += [row(metric=m, value=entry[k], unit="1", split="train", **who) for k, m in known.items()]
-        for key in entry:
-            split, _, metric = key.partition("/")
-            if split == "test" or key == "val/avg":  # what the selection of an epoch needs
-                rows.append(row(metric=metric, value=entry[key], unit="fraction", split=split, **who))
+        rows += [row(metric="avg", value=entry[f"{split}/avg"], unit="fraction", split=split, **who)
+                 for split in ("val", "test")]
     return rows
 
 # %% ../nbs/lib/53_measure.ipynb #c95f2dfc
