@@ -22,7 +22,7 @@ def test_settings():
     assert 100 / PAPER.target_scale == 5, "tau"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_dry_run(tmp_path):
     batch, random = Phantom(256, split="dry").sample(22), np.random.default_rng(0)
     pairs = [(image.numpy(), caption(scan, random)) for image, scan in zip(batch.images, batch.scans)]

@@ -103,7 +103,7 @@ def test_broken_files(tmp_path, text):
         load_student(PAPER, path)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_released_teacher(tmp_path):
     "427 million parameters, written and read once: 1.7 GB on the disk."
     torch.manual_seed(2)
