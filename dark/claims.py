@@ -83,8 +83,8 @@ def claims_text(
 
 # %% ../nbs/lib/53_claims.ipynb #74d504ac
 page_notes = """*ours*: with its 95% interval, of one comparison at a time. *direction*: is the claimed order found or
-opposed (p < 0.05 after Holm's adjustment over all claims of this page that are tested), or undecided? The reason has p
-as it is, and adjusted."""
+opposed (p < 0.05 after Holm's adjustment), or undecided? Claims that one model is better than another are adjusted
+together; C6, R2 and H1 are adjusted over their own tests, T1 and F3 go by an interval. The reason has the p."""
 
 # %% ../nbs/lib/53_claims.ipynb #ca7e55f9
 def markdown_claims(

@@ -34,8 +34,8 @@ def judge_count(
     if (value := ledger_value(ledger, known[line["row"]], metric)) is None:
         return None
     ours, printed = value / unit, line["value"]
-    last_digit = 10 ** -len(f"{printed:g}".partition(".")[2])
-    same = abs(ours - printed) <= last_digit
+    places = 10 ** len(f"{printed:g}".partition(".")[2])
+    same = printed * places in (int(ours * places), round(ours * places))  # cut off, as 427.6 is, or rounded
     reason = f"{ours:.2f} counted on the architecture, random weights"
     if line["column"] == "gmacs":
         reason = (f"{ours:.2f} multiply-adds with weights (10^9), {ours / printed:.2f} times the printed number; "

@@ -7,25 +7,24 @@ __all__ = ['TEACHER_SIZE', 'STUDENT_SIZE', 'CONTEXT', 'STUDENT_MEAN', 'STUDENT_S
 
 # %% ../nbs/lib/25_fullsize.ipynb #4a041697
 from .backend import import_torchvision
-from .counts import STUDENT
+from .released import fetalclip, mobileclip, releases
 
 # %% ../nbs/lib/25_fullsize.ipynb #49b66be7
 import_torchvision()
 
 # %% ../nbs/lib/25_fullsize.ipynb #04ef8370
-import open_clip
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from open_clip.model import CLIP, CustomTextCLIP
 
 # %% ../nbs/lib/25_fullsize.ipynb #8146085b
-TEACHER_SIZE, STUDENT_SIZE, CONTEXT = 224, 256, 117
-STUDENT_MEAN, STUDENT_STD = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+TEACHER_SIZE, STUDENT_SIZE = releases["fetalclip"].size, releases["mobilefetalclip"].size
+CONTEXT = fetalclip["text_cfg"]["context_length"]
+STUDENT_MEAN, STUDENT_STD = releases["mobilefetalclip"].mean, releases["mobilefetalclip"].std
 
 # %% ../nbs/lib/25_fullsize.ipynb #18159916
-def full_student() -> torch.nn.Module:  # evaluation mode; image tower `.visual`, 256 pixels
+def full_student() -> CustomTextCLIP:  # evaluation mode; image tower `.visual`, 256 pixels
     "MobileCLIP2-S0 with captions of 117 tokens, random weights."
-    return open_clip.create_model(STUDENT, force_context_length=CONTEXT).eval().requires_grad_(False)
+    return CustomTextCLIP(**mobileclip(CONTEXT)).eval().requires_grad_(False)
 
 # %% ../nbs/lib/25_fullsize.ipynb #d4d7b805
 @torch.no_grad()
@@ -48,6 +47,4 @@ def settle(
 # %% ../nbs/lib/25_fullsize.ipynb #ab3a47bc
 def full_teacher() -> CLIP:  # evaluation mode; image tower `.visual`, 224 pixels
     "FetalCLIP's architecture, random weights."
-    vision = CLIPVisionCfg(image_size=TEACHER_SIZE, layers=24, width=1024, patch_size=14)
-    text = CLIPTextCfg(context_length=CONTEXT, vocab_size=49408, width=768, heads=12, layers=12)
-    return CLIP(768, vision, text).eval().requires_grad_(False)
+    return CLIP(**fetalclip).eval().requires_grad_(False)

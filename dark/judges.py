@@ -164,7 +164,7 @@ def judge_harm(
     tests = {b: harm(ledger, b, ("dark-b2-e-0.8", "zero-off"))[0] for b in ("brain_subplanes", "five_planes")}
     adjusted = holm([test.p for test in tests.values()])
     worse = [direction(test, p) == "found" for test, p in zip(tests.values(), adjusted)]
-    found = "opposed" if any(worse) else "found" if all(t.high < margin for t in tests.values()) else "undecided"
+    found = "found" if all(t.high < margin for t in tests.values()) else "opposed" if any(worse) else "undecided"
     brain = tests["brain_subplanes"]
     shown = "; ".join(f"{b} {100 * t.difference:+.1f} points [{number(100 * t.low, 1)}, {number(100 * t.high, 1)}], "
                       f"Holm over 2 tests: {p_value(p)}" for (b, t), p in zip(tests.items(), adjusted))

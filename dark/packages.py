@@ -21,6 +21,7 @@ from .models import MEAN, STD, encode_images, encode_texts, load_student
 from .parity import check_parity, compare_embeddings, program_embeddings
 from .prompts import FIVE, PLANES, plane_prompts
 from .recipe import Profile
+from .sources import is_complete
 from .stats import macro_f1
 from .zeroshot import class_embeddings, classify
 
@@ -31,8 +32,8 @@ def real_frames(
     n: int = 200,  # frames, the first ones of the label file
 ):  # (n, size, size) uint8; None where HC18 was not fetched
     "Frames of HC18."
-    folder = paths.raw / "hc18" if folder is None else Path(folder)
-    return HC18(folder).pictures(size, slice(n)) if folder.is_dir() else None
+    whole = is_complete("hc18") if folder is None else Path(folder).is_dir()
+    return HC18(folder or paths.raw / "hc18").pictures(size, slice(n)) if whole else None
 
 # %% ../nbs/lib/54_packages.ipynb #4f91b41e
 SHOWN = "dark-b2-e-0.8"  # the paper's recipe

@@ -80,6 +80,8 @@ def run_steps(
     accelerator: Accelerator | None = None,  # the paper: mixed_precision="fp16"
 ) -> list:  # one dict a batch: loss, its unweighted terms, weights, learning rate
     "Distil with the teacher in every step."
+    if recipe.contrastive != 1:
+        raise ValueError(f"recipe {recipe.name} leaves the match out, which only candidate sets can (dark.candidates)")
     accelerator, training = accelerator or Accelerator(cpu=True), profile.distil
     student, optimizer = accelerator.prepare(student, adamw(student, training))
     teacher, history = teacher.to(accelerator.device), []
@@ -95,7 +97,7 @@ def run_steps(
             pairs = gather_embeddings(Embeddings(*student(own, tokens)))
         weights = {"w_diag": diag(number / total), "w_off": off_diag(number / total)}
         losses = dark_loss(pairs, taught, diag=weights["w_diag"], off_diag=weights["w_off"],
-                           tau=taught.scale.item() / profile.target_scale)
+                           tau=taught.scale.item() / profile.target_scale, smoothing=recipe.smoothing)
         accelerator.backward(losses["loss"] / accumulate)
         if (number + 1) % accumulate == 0:
             accelerator.clip_grad_norm_(student.parameters(), training.clip)
