@@ -107,7 +107,7 @@ def rows(self: Ledger) -> list: # of dict, in the order of the file; empty if th
     records = []
     for number, line in enumerate(self.file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            records.append(check_row(json.loads(line)))
+            records.append(check_row({**dict.fromkeys(columns), **json.loads(line)}))
         except (ValueError, TypeError) as error:
             problem = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else f"is no measurement: {error}"
             raise ValueError(f"{self.shown}, line {number} {problem}. "
@@ -121,6 +121,14 @@ def _order(
     "Place of a measurement in the file, which is also what identifies it."
     seed, epoch = (-1 if record[key] is None else record[key] for key in ("seed", "epoch"))
     return record["stage"], record["metric"], record["split"], record["name"], seed, epoch
+
+# %% ../nbs/lib/40_ledger.ipynb #d566e19e
+def _line(
+    record: dict, # a measurement
+) -> str: # one line of the file
+    "A measurement as text."
+    known = {key: value for key, value in record.items() if value is not None}
+    return json.dumps(known, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 # %% ../nbs/lib/40_ledger.ipynb #d998a93b
 @patch
@@ -140,8 +148,9 @@ def write(
     if repeated:
         raise ValueError(f"{stage} measures twice: {repeated[0]}")
     records = sorted(fresh + [r for r in self.rows() if r["stage"] != stage], key=_order)
+    lines = (_line(r) for r in records)
     with atomic_write(self.file) as temporary:
-        temporary.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 # %% ../nbs/lib/40_ledger.ipynb #3d9ee7a2
 @patch
