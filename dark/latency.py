@@ -128,4 +128,4 @@ def ratio(
     wide = held.pivot(index="round", columns=["tower", "form"], values="ms")
     if missing := [f"{' '.join(pair)}" for pair in (slow, fast) if pair not in wide]:
         raise LookupError(f"nothing was timed of {', '.join(missing)} at batch {batch}, {threads} threads")
-    return quartiles(wide[slow] / wide[fast])
+    return quartiles((wide[slow] / wide[fast]).dropna())  # towers timed apart may have had more rounds
