@@ -30,7 +30,7 @@ class Scored:
     images: Tensor  # (N, S, S) uint8
     spacing: np.ndarray  # (N,) mm per pixel that its captions state
     scores: np.ndarray  # (N, 175) similarity to each day's caption, at the teacher's logit scale
-    hc: np.ndarray  # (N,) true head circumference, mm; for the evaluation and for the supervised bound alone
+    hc: np.ndarray  # (N,) true head circumference, mm; for the evaluation and for the supervised reference alone
 
     def rows(self, objective: Objective) -> Tensor:  # (N, 175) logits
         "What the student is to imitate: the teacher's row over tau, or a narrow bell around the true size."
@@ -174,6 +174,5 @@ def predict_candidates(
     stated, at = np.unique(data.spacing[picked], return_inverse=True)
     openings = all_places(profile)
     texts = sum(read_candidates(model, places, stated.tolist()) for places in openings) / len(openings)
-    images = data.images[torch.as_tensor(picked)]
-    embedded = sum(F.normalize(model.visual(to_input(view)), dim=-1) for view in (images, images.flip(2))) / 2
+    embedded = F.normalize(model.visual(to_input(data.images[torch.as_tensor(picked)])), dim=-1)
     return torch.einsum("nd,nkd->nk", embedded, texts[torch.as_tensor(at)]).numpy()

@@ -129,7 +129,7 @@ class Objective(NamedTuple):
     recipe: str
     tau: float  # temperature of the teacher's row
     source: str = "random"  # of the initial weights: "random", or "phantom" for a student of that profile
-    target: str = "teacher"  # whose row is imitated; "truth" is the supervised upper bound
+    target: str = "teacher"  # whose row is imitated; "truth" is the supervised reference
 
 # %% ../nbs/lib/10_recipe.ipynb #40c63f34
 @dataclass(frozen=True)
