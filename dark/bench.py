@@ -96,7 +96,7 @@ def time_profile(
         return times
     full = {TEACHER: (full_teacher().visual, (3, TEACHER_SIZE, TEACHER_SIZE)),
             STUDENT: (full_student().visual, (3, STUDENT_SIZE, STUDENT_SIZE))}
-    return pd.concat([times, time_towers(full, {1: 7, 16: 3}, has_onnx())], ignore_index=True)
+    return pd.concat([times, time_towers(full, {1: 7, 16: 2}, has_onnx())], ignore_index=True)
 
 # %% ../nbs/lib/54_bench.ipynb #a665faeb
 PAIRS = (("teacher", "student"), (TEACHER, STUDENT))

@@ -64,7 +64,7 @@ def probe_score(
     return macro_f1(y, probe.predict(x), sorted(set(y)))
 
 # %% ../nbs/lib/39_probe.ipynb #090bb611
-STRENGTHS = tuple(10.0**k for k in range(-3, 4))
+STRENGTHS = tuple(10.0**k for k in range(-3, 2))
 
 
 def linear_probe(
@@ -87,7 +87,7 @@ def few_shot(
     train,  # (features, labels)
     test,   # (features, labels)
     shots,  # numbers of labelled pictures of each class
-    draws=5,  # of each number
+    draws=3,  # of each number
     seed=0,   # of the draws
 ) -> dict:  # k -> mean score on the test part
     "Scores of probes that see k pictures of each class."

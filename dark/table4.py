@@ -8,6 +8,7 @@ __all__ = ['HERE', 'PAPER', 'MISSING', 'PRINTED', 'MEASURED', 'table_4', 'markdo
 # %% ../nbs/lib/55_table4.ipynb #b8e9d5a1
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .counts import STUDENT, TEACHER
 from .figures import colours, teacher_score
@@ -147,7 +148,7 @@ def _points(
         printed = reference[(reference["item"] == "table1") & (reference["column"] == "avg")].set_index("row")["value"]
         full = [("teacher", printed["FetalCLIP (ViT-L/14)"], *cost[TEACHER])]
         full += [(name, printed[name], *cost[STUDENT]) for name in recipes if name in printed.index]
-        panels.append(("full size: cost measured here, scores as printed", "printed Avg", full))
+        panels.append(("full size, printed scores", "printed Avg", full))
     return panels
 
 # %% ../nbs/lib/55_table4.ipynb #e613e678
@@ -165,9 +166,13 @@ def figure_4(
             for point in points:
                 marker = "s" if point[0] == "teacher" else "o" if title.startswith("this") else "D"
                 ax.plot(point[k], point[1], marker, color=colours[point[0]], ms=8, mew=0, alpha=.85, label=point[0])
-            ax.set(xscale="log", xlabel=what, title=f"({next(letters)}) {title}" if k == 2 else f"({next(letters)})")
+            head = title if k == 2 else "the same, multiply-adds"
+            ax.set(xscale="log", xlabel=what, title=f"({next(letters)}) {head}")
             ax.grid(alpha=.3, which="both")
             ax.margins(x=.25, y=.15)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
         line[0].set_ylabel(heading)
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=9)
