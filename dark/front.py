@@ -55,7 +55,8 @@ def duration(
     longest = max(seconds, key=seconds.get)
     return (f"The last `{profile}` run took {run['total_seconds'] / 60:.1f} minutes on {machine['cores']} cores "
             f"({machine['cpu']}, {machine['platform']}, Python {machine['python']}), of which `{longest}` "
-            f"{seconds[longest] / 60:.1f}; building the environment is not counted.")
+            f"{seconds[longest] / 60:.1f}; building the environment is not counted, nor is "
+            "the training of models that an earlier run had left behind: a first run takes longer by that.")
 
 # %% ../nbs/lib/53_front.ipynb #527772f5
 def stage_map(
