@@ -53,8 +53,8 @@ def plane_reliability(
 ) -> pd.DataFrame:  # of `dark.logits.reliability`
     "Reliability of the zero-shot answers of one model."
     file, load = model_file(profile, name), load_teacher if name == "teacher" else load_student
-    tokens = [tokenizer(profile)(plane_prompts(plane)) for plane in PLANES]
-    classes, own = class_embeddings(load(profile, file), tokens).numpy(), read_embeddings(profile, name)
+    own, tokens = read_embeddings(profile, name), tokenizer(profile)
+    classes = class_embeddings(load(profile, file), [tokens(plane_prompts(plane)) for plane in PLANES]).numpy()
     probability = softmax(pair_logits(own.image, classes, float(own.scale)), axis=1)
     right = np.array(list(PLANES))[probability.argmax(1)] == held.plane
     return reliability(probability.max(1), right)

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch.library import Library
 
 # %% ../nbs/lib/02_backend.ipynb #8e30f961
@@ -25,10 +26,11 @@ def device() -> torch.device: # "cuda", "mps" or "cpu"
 def set_threads(
     n: int, # at least 1
 ):
-    "Number of threads that torch uses inside one operation."
+    "Number of threads inside one operation of torch, and of the linear algebra libraries that are loaded by now."
     if n < 1:
         raise ValueError(f"number of threads must be at least 1, not {n}")
     torch.set_num_threads(n)
+    threadpool_limits(n, user_api="blas")
 
 # %% ../nbs/lib/02_backend.ipynb #ea48cd6d
 schemas = ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
