@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFIDENCE', 'NON_TARGET', 'AGREEMENT', 'AGREEMENT_NOTE', 'final_points', 'region', 'draw_points', 'draw_reliability',
-           'draw_dots', 'figure_agreement', 'caption_agreement']
+           'draw_dots', 'draw_planes', 'figure_agreement', 'caption_agreement']
 
 # %% ../nbs/lib/54_agreement_figures.ipynb #946b811c
 import matplotlib.pyplot as plt
@@ -102,17 +102,39 @@ def draw_dots(
     ax.set(yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - .5, -.5))
     ax.grid(axis="x", alpha=.3)
 
+# %% ../nbs/lib/54_agreement_figures.ipynb #e7809d7c
+def draw_planes(
+    ax,
+    planes,  # agreement of every student plane by plane: plane, n, name, seed, and the column
+    names,   # recipes
+    column,  # of `dark.logits.agreement`
+):
+    "Means over seeds with their intervals, recipes side by side within each plane."
+    order = sorted(planes["plane"].unique())
+    for place, name in enumerate(names):
+        own = planes[planes["name"] == name]
+        spreads = [mean_sd_ci(own.loc[own["plane"] == plane, column]) for plane in order]
+        at = np.arange(len(order)) + .14 * (place - (len(names) - 1) / 2)
+        for y, spread in zip(at, spreads):
+            ax.plot([spread.low, spread.high], [y, y], color=colours[name], lw=2, alpha=.5)
+        ax.plot([spread.mean for spread in spreads], at, "o", color=colours[name], ms=4)
+    counts = planes.groupby("plane")["n"].first()
+    ax.set(yticks=range(len(order)), yticklabels=[f"{plane}\n({counts[plane]})" for plane in order],
+           ylim=(len(order) - .5, -.5))
+    ax.grid(axis="x", alpha=.3)
+
 # %% ../nbs/lib/54_agreement_figures.ipynb #dfcaa731
 def figure_agreement(
     ledger,  # rows of the ledger
     trace,   # epochs of all runs
     bins,    # reliability tables of all models
+    planes,  # agreement of every student plane by plane
     names,   # recipes
     before,  # last epoch before the sign change
 ) -> plt.Figure:
-    "Coordinates of the claim, their path, reliability, overlap of errors."
+    "Coordinates of the claim, their path, reliability, overlap of errors, and the coordinates plane by plane."
     points, kappa = final_points(ledger, names), "errors/kappa_correct/brain_subplanes"
-    fig, axes = plt.subplots(2, 2, figsize=(9.5, 8))
+    fig, axes = plt.subplots(3, 2, figsize=(9.5, 12))
     draw_points(axes[0][0], points, None, before)
     axes[0][0].set_title("(a) final students, every seed")
     draw_points(axes[0][1], points, trace, before)
@@ -123,6 +145,11 @@ def figure_agreement(
     low, high = axes[1][1].get_xlim()  # intervals of few seeds leave what is possible
     axes[1][1].set(xlim=(max(low, -1), min(high, 1)), xlabel="Cohen's kappa")
     axes[1][1].set_title("(d) errs where the teacher errs, brain")
+    for ax, column, what in zip(axes[2], ("confidence_spearman", "non_target_pearson"), ("confidence", "non-target")):
+        draw_planes(ax, planes, names, column)
+        ax.set(xlabel=f"{what} correlation with the teacher")
+    axes[2][0].set_title("(e) confidence within each plane")
+    axes[2][1].set_title("(f) non-targets within each plane")
     handles, labels = axes[1][0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     return fig
@@ -149,4 +176,5 @@ def caption_agreement(
             "DARK's sign change; large dots: the end. (c) Share of right nine-way zero-shot answers against their "
             "mean probability at the model's own logit scale, ten bins of equal mass. (d) Cohen's kappa of student and "
             "teacher being wrong on the same brain pictures (0: as by chance); dots are seeds, tick and bar the mean "
-            "and its 95% t-interval.")
+            "and its 95% t-interval. (e, f) The coordinates of (a) within each plane (number of pictures in "
+            "brackets), mean over seeds and 95% t-interval; the other captions are those of all planes.")

@@ -43,9 +43,8 @@ def judge_claim(
         judged = judge_order(claim, tests, profile)
     else:
         ratio = printed_ratio(claim["id"], reference) if claim["id"] in ("C4", "T2") else ""
-        measured = {"C4": lambda: judge_size(ledger), "C5": lambda: judge_phone("C5", 1.6, ledger),
-                    "T2": lambda: judge_phone("T2", 24, ledger)}
-        judged = measured[claim["id"]]() if claim["id"] in measured else None
+        measured = {"C4": judge_size, "C5": judge_phone, "T2": judge_phone}
+        judged = measured[claim["id"]](claim, ledger) if claim["id"] in measured else None
         ratio += cpu_ratio(ledger) if claim["id"] == "T2" else ""
         judged = judged or dict(verdict=not_run + claim["needs"], reason=ratio)
     return dict(id=claim["id"], claim=claim["claim"], printed=claim["printed"]) | judged

@@ -44,6 +44,7 @@ def judge_count(
 
 # %% ../nbs/lib/19_counts.ipynb #2cbf1aed
 def judge_size(
+    claim,   # of claims.csv; printed as "26 times"
     ledger,  # rows of the ledger
 ):  # of the claims page; None if nothing was measured
     "C4: how much smaller is the image tower?"
@@ -51,29 +52,30 @@ def judge_size(
     values = {pair: ledger_value(ledger, *pair) for pair in pairs}
     if None in values.values():
         return None
+    printed = int(claim["printed"].split()[0])
     ratio = values[TEACHER, "image_tower_parameters"] / values[STUDENT, "image_tower_parameters"]
     shown = ", ".join(f"{v / 1e6:.1f}" for v in values.values())
-    return dict(ours=ratio, unit="times", where=STAGE, verdict="reproduced" if 26 <= ratio < 27 else "differs",
+    return dict(ours=ratio, unit="times", where=STAGE, verdict="reproduced" if int(ratio) == printed else "differs",
                 reason=f"teacher whole and image tower, student whole and image tower: {shown} million parameters")
 
 # %% ../nbs/lib/19_counts.ipynb #b86d2458
 def judge_phone(
-    claim_id: str,  # C5 or T2
-    printed: float,  # ms, or times
+    claim,   # C5 or T2 of claims.csv; printed as "1.6 ms" or "24 times"
     ledger,  # rows of the ledger
 ):  # of the claims page; None if no iPhone 16 Pro was measured
     "C5, T2: milliseconds of a phone, if a user measured them."
     held = ledger[ledger["metric"].str.startswith("phone/iPhone 16 Pro,") & ledger["metric"].str.endswith("/batch-1")]
     wide = held.pivot_table(index="metric", columns="name", values="value")
-    needed = [STUDENT] if claim_id == "C5" else [TEACHER, STUDENT]
+    printed, unit = claim["printed"].split()
+    needed = [STUDENT] if unit == "ms" else [TEACHER, STUDENT]
     wide = wide.dropna(subset=needed) if set(needed) <= set(wide.columns) else wide.iloc[:0]
     if wide.empty:
         return None
     best = wide[STUDENT].idxmin()
-    value = wide.loc[best, STUDENT] if claim_id == "C5" else wide.loc[best, TEACHER] / wide.loc[best, STUDENT]
-    same = round(value, 1 if claim_id == "C5" else 0) == printed
-    return dict(ours=value, unit="ms" if claim_id == "C5" else "times", where=f"data/devices, {STAGE}",
-                verdict="reproduced" if same else "differs", reason=f"measured by a user: {best}")
+    value = wide.loc[best, STUDENT] if unit == "ms" else wide.loc[best, TEACHER] / wide.loc[best, STUDENT]
+    places = len(printed.partition(".")[2])
+    return dict(ours=value, unit=unit, where=f"data/devices, {STAGE}", reason=f"measured by a user: {best}",
+                verdict="reproduced" if f"{value:.{places}f}" == printed else "differs")
 
 # %% ../nbs/lib/19_counts.ipynb #91fab491
 def cpu_ratio(

@@ -30,6 +30,7 @@ class Reader(NamedTuple):
     size: int           # side of a frame, pixels
     mean: tuple         # of three channels, in [0, 1]
     std: tuple
+    seed: int | None = None  # of a training of our own
 
 # %% ../nbs/lib/49_frames.ipynb #8cf16ef1
 def to_rgb(

@@ -14,7 +14,7 @@ from .counts import STUDENT, ledger_value
 from .report import metrics, number, p_value, probes
 from .stats import mean_sd_ci
 from .verdicts import (agrees, difference, direction, final_scores, holm, not_run, on_profile, our_values,
-                           over_cases, reproduced_or_not)
+                           reproduced_or_not)
 
 # %% ../nbs/lib/49_judges.ipynb #04190ccd
 def judge_three(
@@ -38,15 +38,15 @@ def judge_teacher(
     "F1: do the printed scores of the teacher follow from its published outputs?"
     lines = reference[(reference["item"] == "table1") & reference["row"].str.startswith("FetalCLIP")].to_dict("records")
     judged = {line["column"]: (line, our_values(line, ledger)) for line in lines}
-    judged = {column: (line, values) for column, (line, values) in judged.items() if len(values)}
+    judged = {column: (line, ours) for column, (line, ours) in judged.items() if len(ours.values)}
     if not judged:
         return dict(verdict=not_run + "`dark_fetch fetalclip-outputs`")
-    found = [agrees(line["value"], line["unit"], values, over_cases(line, ledger))[0]
-             for line, values in judged.values()]
+    found = [agrees(line["value"], line["unit"], ours.values, ours.cases)[0] for line, ours in judged.values()]
     other = [verdict for verdict in found if verdict != "reproduced"]
-    shown = "; ".join(f"{c} {values[0]:.4g}, printed {line['value']:g}" for c, (line, values) in judged.items())
+    shown = "; ".join(f"{c} {ours.values[0]:.4g}, printed {line['value']:g}" for c, (line, ours) in judged.items())
+    stages = sorted({ours.stage for _, ours in judged.values()})
     return dict(ours=len(judged) - len(other), unit=f"of {len(judged)} printed numbers", reason=shown,
-                where="stage 50_published_teacher", verdict=min([*other, "reproduced"]))  # differs, if anything does
+                where=f"stage {' and '.join(stages)}", verdict=min([*other, "reproduced"]))  # differs, if anything does
 
 # %% ../nbs/lib/49_judges.ipynb #b601bbb2
 def vit_gmacs(

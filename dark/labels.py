@@ -46,6 +46,9 @@ benchmarks = {
     "five_planes": Benchmark("Plane", {
         "Fetal abdomen": "abdomen", "Fetal brain": "brain", "Fetal femur": "femur", "Fetal thorax": "heart",
         "Maternal cervix": "cervix"}, ("kidney", "lips_nose", "profile_patient", "spine"), 8187),
+    "six_planes": Benchmark("Plane", {
+        "Fetal abdomen": "abdomen", "Fetal brain": "brain", "Fetal femur": "femur", "Fetal thorax": "heart",
+        "Maternal cervix": "cervix", "Other": "other"}, (), 12400),
     "brain_subplanes": Benchmark("Brain_plane", {
         name: name.lower() for name in ("Trans-thalamic", "Trans-cerebellum", "Trans-ventricular")}, (), 2949),
 }

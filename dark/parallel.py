@@ -12,16 +12,7 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from .backend import set_threads
-
-# %% ../nbs/lib/18_parallel.ipynb #7bbd3fd1
-def _on_one_thread(
-    function,
-    job: tuple,  # its arguments
-):
-    "Here the libraries that the job needs are loaded, and their threads can be counted."
-    set_threads(1)
-    return function(*job)
+from .backend import on_one_thread
 
 # %% ../nbs/lib/18_parallel.ipynb #4b85bbdf
 FEW = 20  # jobs that do not pay for further processes
@@ -36,9 +27,9 @@ def in_parallel(
     "Do all jobs; the first error ends the work and is raised."
     workers = workers if workers is not None else 0 if len(jobs) < FEW else os.cpu_count()
     if workers < 2:
-        return [_on_one_thread(function, job) for job in tqdm(jobs, desc=what)]
+        return [on_one_thread(function, *job) for job in tqdm(jobs, desc=what)]
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        waiting = [pool.submit(_on_one_thread, function, job) for job in jobs]
+        waiting = [pool.submit(on_one_thread, function, *job) for job in jobs]
         try:
             return [future.result() for future in tqdm(waiting, desc=what)]
         except BaseException:  # an interrupt too: what has not begun is not begun

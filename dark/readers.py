@@ -26,16 +26,17 @@ def public_reader(
     name,  # in `dark.released`
     path,  # of its weights, or of weights of the same architecture
     shown=None,  # name in the ledger; the same if None
+    seed=None,  # of a training of our own
 ) -> Reader:
     "A released model, or one of the same architecture, with what it wants."
     release = get_release(name)
     model = load_model(build(name, None, seed=0), path)
     tokens = SimpleTokenizer(context_length=release.config["text_cfg"]["context_length"])
-    return Reader(shown or name, model, tokens, release.size, release.mean, release.std)
+    return Reader(shown or name, model, tokens, release.size, release.mean, release.std, seed)
 
 # %% ../nbs/lib/54_readers.ipynb #4468ded4
 baselines = {  # name in the ledger -> architecture and weights, as open_clip calls them
-    "CLIP": ("ViT-L-14", "openai"),
+    "CLIP": ("ViT-L-14-quickgelu", "openai"),
     "BiomedCLIP": ("hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", None),
 }
 
@@ -43,24 +44,26 @@ baselines = {  # name in the ledger -> architecture and weights, as open_clip ca
 def baseline_reader(
     name,          # in the ledger
     architecture,  # as open_clip calls it
-    weights,       # tag of open_clip; None where the architecture brings them, or for random ones
+    weights,       # tag of open_clip; None where the architecture brings them
+    trained=True,  # False: random weights, to see that the parts fit
 ) -> Reader:
     "A model of open_clip with what it wants; NeedsData in one sentence if it cannot be had."
     try:
-        model = open_clip.create_model(architecture, pretrained=weights).eval().requires_grad_(False)
+        model = open_clip.create_model(architecture, weights, require_pretrained=trained, pretrained_text=False)
         tokens = open_clip.get_tokenizer(architecture)
     except Exception as error:  # the hub's client and open_clip have exceptions of their own
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         raise NeedsData(f"needs a network for {name}, which open_clip loads by name ({reason})") from error
     wants = get_model_preprocess_cfg(model)
     size = model.visual.image_size
-    return Reader(name, model, tokens, max(size) if isinstance(size, tuple) else size, wants["mean"], wants["std"])
+    side = max(size) if isinstance(size, tuple) else size
+    return Reader(name, model.eval().requires_grad_(False), tokens, side, wants["mean"], wants["std"])
 
 # %% ../nbs/lib/54_readers.ipynb #5947d194
 def find_readers(
     profile: Profile,
 ) -> tuple:  # functions without parameters that return a Reader; model -> what it needs
-    "The released models, and our own students of that profile, whose weights are here; NeedsData if there is none."
+    "The released models, and our own students (`dark.fullrun`), whose weights are here; NeedsData if there is none."
     found, absent = [], {}
     for name in (profile.teacher, profile.student):
         release = get_release(name)
@@ -68,11 +71,9 @@ def find_readers(
             found.append(partial(public_reader, name, locate(release.item) / release.file))
         except NeedsData as needs:
             absent[name] = str(needs)
-    for recipe in profile.recipes:
-        for seed in profile.seeds:
-            path = paths.runs(profile.name) / f"{recipe}-s{seed}" / "model.pt"
-            if path.is_file():
-                found.append(partial(public_reader, profile.student, path, recipe))
+    for path in sorted(paths.runs(profile.name).glob("*-s*/model.pt")):
+        recipe, _, seed = path.parent.name.rpartition("-s")
+        found.append(partial(public_reader, profile.student, path, recipe, int(seed)))
     if not found:
         raise NeedsData(next(iter(absent.values())))
     return found, absent
@@ -97,4 +98,4 @@ def measure_reader(
     "Evaluate a model on the paper's benchmarks."
     tables = predict_all(reader, hc18, planes, prompts)
     rows = published_rows(tables["hc18"], tables["five_planes"], tables["brain_subplanes"])
-    return [row | {"name": reader.name} for row in rows], tables
+    return [row | {"name": reader.name, "seed": reader.seed} for row in rows], tables

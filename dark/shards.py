@@ -113,7 +113,7 @@ def caption_shards(
     size: int,     # side of the pictures, pixels
     seed: int = 0,
     epoch: int = 0,  # another order for each
-    resampled: bool = False,
+    resampled: bool = False,  # draw shards with replacement, without end, each rank its own
     buffer: int = 1000,  # samples among which the next is drawn; 0 keeps the order
     tally: Tally | None = None,  # handler of broken samples; a new one if None
 ) -> wds.DataPipeline:  # of (3, size, size) uint8 and caption
@@ -124,7 +124,7 @@ def caption_shards(
     for path in urls:
         if Path(path).is_file() and not is_whole_tar(path):
             handler(ValueError("it does not end as a tar archive does: it was cut short", path))
-    source = (wds.ResampledShards(urls, seed=seed, deterministic=True) if resampled else
+    source = (wds.ResampledShards(urls, seed=seed + epoch, deterministic=True) if resampled else
               wds.SimpleShardList(urls, seed=seed + epoch if buffer else None))
     split = () if resampled else (wds.split_by_node, wds.split_by_worker)
     mix = (wds.detshuffle(buffer, seed=seed + epoch),) if buffer else ()

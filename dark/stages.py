@@ -29,7 +29,8 @@ class Stage(NamedTuple):
 
 # %% ../nbs/lib/44_stages.ipynb #28007c06
 shared = {"00_setup", "50_published_teacher", "90_claims"}  # make sense with every profile
-sequences = {"hc18": {*shared, "32_hc18", "62_table3_hc18", "75_figure_hc18"}, "paper": {*shared, "45_zero_shot_real"}}
+sequences = {"hc18": {*shared, "32_hc18", "62_table3_hc18", "75_figure_hc18"},
+             "paper": {*shared, "45_zero_shot_real", "46_probe_real"}}
 
 # %% ../nbs/lib/44_stages.ipynb #f623b0be
 def all_stages(
@@ -39,11 +40,9 @@ def all_stages(
     found = [Stage(path.stem) for path in sorted(paths.notebooks.glob("[0-9][0-9]_*.ipynb"))]
     if not found:
         raise FileNotFoundError("no notebooks in nbs/paper: run this in a checkout of the compendium, or set DARK_ROOT")
-    if profile is None:
-        return found
     if profile in sequences:
         return [stage for stage in found if stage.stem in sequences[profile]]
-    elsewhere = {stem for sequence in sequences.values() for stem in sequence} - shared
+    elsewhere = set().union(*sequences.values()) - shared if profile else set()
     return [stage for stage in found if stage.stem not in elsewhere]
 
 # %% ../nbs/lib/44_stages.ipynb #e390cdd2

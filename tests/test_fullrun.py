@@ -1,0 +1,94 @@
+"""The paper's training: two processes go where one goes with the same pairs, and the command works at full size."""
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from test_loss_gather import RANKS, TwoTowers, join, leave
+
+from dark import paths
+from dark.fullrun import start_run, train_epochs
+from dark.models import build, load_student, save_model
+from dark.paper import FullRun
+from dark.phantom import Phantom
+from dark.prompts import caption
+from dark.readers import find_readers
+from dark.recipe import get_profile, get_recipe
+from dark.released import get_release
+from dark.shards import write_shards
+
+PAPER = get_profile("paper")
+PAIRS = 4
+
+
+class Student(TwoTowers):
+    def __init__(self):
+        super().__init__()
+        self.logit_scale = self.log_scale
+        self.float()
+
+
+def batches(epoch, own=slice(None)):
+    "Two batches of an epoch: pictures for both models, tokens; the rows of a rank, or all."
+    for number in range(2):
+        generator = torch.Generator().manual_seed(10 * epoch + number)
+        made = (torch.randn(RANKS * PAIRS, width, generator=generator)[own] for width in (5, 5, 6))
+        yield tuple(made)
+
+
+def train(folder, own=slice(None)):
+    quick = replace(PAPER, distil=PAPER.distil._replace(warmup=1, lr=0.05))
+    student, teacher = Student(), Student().requires_grad_(False)
+    with torch.no_grad():
+        teacher.image.weight.mul_(-1)
+    run = FullRun(student, teacher, get_recipe("dark-b2-e-0.8"), quick, total=8, accelerator=Accelerator(cpu=True))
+    train_epochs(run, lambda epoch: batches(epoch, own), 2, folder, "key")
+
+
+def one_rank(rank, folder):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), LOCAL_WORLD_SIZE=str(RANKS))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="1")  # asked for, not used: `join` meets in a file
+    join(rank, folder)
+    train(folder / "two", slice(rank * PAIRS, (rank + 1) * PAIRS))
+    assert dist.get_world_size() == RANKS
+    leave()
+
+
+def test_two_processes_train_as_one(tmp_path):
+    torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=RANKS)
+    train(tmp_path / "one")
+    two, one = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("two", "one"))
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(one["image.weight"], Student().image.weight)
+    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("two", "one")]
+    assert [line["epoch"] for line in logs[0]] == [1, 2, 3, 4]
+    assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], abs=1e-4)
+
+
+@pytest.mark.full
+def test_command_at_full_size(tmp_path, monkeypatch):
+    "Two epochs of two batches, from files of the released names and shapes to a student that stage 45 finds."
+    monkeypatch.setattr(paths, "data", tmp_path)
+    monkeypatch.setattr(paths, "raw", tmp_path / "raw")
+    for name, seed in (("fetalclip", 1), ("mobileclip2-s0", 2)):
+        release = get_release(name)
+        file = paths.raw / release.item / release.file
+        file.parent.mkdir(parents=True)
+        model = build(name, PAPER, seed)
+        save_file(model.state_dict(), file) if file.suffix == ".safetensors" else save_model(model, file)
+    batch, random = Phantom(256, split="dry").sample(12), np.random.default_rng(0)
+    pairs = [(image.numpy(), caption(scan, random)) for image, scan in zip(batch.images, batch.scans)]
+    shards = write_shards(tmp_path / "shards", pairs, per_shard=6)
+    short = replace(PAPER, train=8, distil=PAPER.distil._replace(epochs=2, batch=4, warmup=1))
+    folder = start_run(short, "dark-b2-e-0.8", 42, shards, workers=0)
+    log = [json.loads(line) for line in (folder / "log.jsonl").open()]
+    assert [round(line["w_off"], 2) for line in log] == [1.3, -0.1]
+    load_student(PAPER, folder / "model.pt")
+    found, absent = find_readers(PAPER)
+    assert len(found) == 2 and "mobilefetalclip" in absent
