@@ -13,8 +13,9 @@ from .counts import cpu_ratio, judge_phone, judge_size
 from .imitated import judge_imitation
 from .judges import (judge_best_epoch, judge_decorrelation, judge_gmacs, judge_harm, judge_retention,
                          judge_teacher, judge_three, printed_ratio)
+from .printed import judge_value
 from .report import markdown_table, number
-from .verdicts import family, judge_order, judge_value, not_run, reproduced_or_not, verdicts
+from .verdicts import family, judge_order, not_run, reproduced_or_not, verdicts
 
 # %% ../nbs/lib/53_claims.ipynb #6d4565c1
 blank = dict(id="", claim="", printed="", ours=np.nan, low=np.nan, high=np.nan, unit="", direction="", verdict="",

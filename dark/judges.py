@@ -11,10 +11,11 @@ import pandas as pd
 
 from .confusions import harm
 from .counts import STUDENT, ledger_value
+from .printed import agrees, our_values
 from .report import metrics, number, p_value, probes
 from .stats import mean_sd_ci
-from .verdicts import (agrees, difference, direction, final_scores, holm, not_run, on_profile, our_values,
-                           reproduced_or_not)
+from .verdicts import (difference, direction, holm, not_run, on_profile, real_profiles, reproduced_or_not,
+                           scores_or_released)
 
 # %% ../nbs/lib/49_judges.ipynb #04190ccd
 def judge_three(
@@ -137,16 +138,17 @@ def judge_retention(
     profile,    # that the ledger is of
 ) -> dict:
     "T1: which share of the teacher's linear-probe scores does DARK retain?"
-    printed = printed_ratio("T1", reference)
-    pairs = {heading: (final_scores(ledger, "dark-b2-e-0.8", m), final_scores(ledger, "teacher", m))
-             for m, (_, heading) in probes.items()}
+    real, printed = profile in real_profiles, printed_ratio("T1", reference)  # whose images show no septal defect
+    stage = "stage 46_probe_real" if real else "stage 41_probe"
+    pairs = {heading: (scores_or_released(ledger, "dark-b2-e-0.8", m), scores_or_released(ledger, "teacher", m))
+             for m, (_, heading) in probes.items() if not real or not m.startswith("probe/septal_defect")}
     if any(student.empty or teacher.empty for student, teacher in pairs.values()):
-        return dict(verdict=not_run + "stage 41_probe", reason=printed)
+        return dict(verdict=not_run + stage, reason=printed)
     shares = pd.DataFrame({heading: 100 * student / teacher for heading, (student, teacher) in pairs.items()}).dropna()
     spread = mean_sd_ci(shares.mean(axis=1))
     found = "found" if spread.low >= 97 else "opposed" if spread.high < 97 else "undecided"
     return dict(ours=spread.mean, low=spread.low, high=spread.high, unit="percent", direction=found,
-                where=f"stage 41_probe, profile {profile}", verdict=on_profile(profile, found),
+                where=f"{stage}, profile {profile}", verdict=on_profile(profile, found),
                 reason=f"{found}: at least 97 % of the teacher's score, mean of "
                        + ", ".join(f"{h} {v:.1f} %" for h, v in shares.mean().items())
                        + f", interval over {spread.n} seeds; {printed}")

@@ -62,5 +62,5 @@ def compute_plan(
     unit: str = "all",  # key of `UNITS`
 ) -> pd.DataFrame:  # of `plan_table`
     "Where this Mac would run each operation of a package."
-    compiled = load_package(package, unit).get_compiled_model_path()
-    return plan_table(MLComputePlan.load_from_path(compiled, ct.ComputeUnit[UNITS[unit]]))
+    model = load_package(package, unit)  # what it compiled is there as long as it is
+    return plan_table(MLComputePlan.load_from_path(model.get_compiled_model_path(), ct.ComputeUnit[UNITS[unit]]))

@@ -29,7 +29,7 @@ from .zeroshot import class_embeddings, classify
 def real_frames(
     size: int,  # side, pixels
     folder=None,  # that `dark_fetch hc18` made; None: where it puts it
-    n: int = 200,  # frames, the first ones of the label file
+    n: int | None = None,  # frames, the first ones of the label file; all 999 if None
 ):  # (n, size, size) uint8; None where HC18 was not fetched
     "Frames of HC18."
     whole = is_complete("hc18") if folder is None else Path(folder).is_dir()

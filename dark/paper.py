@@ -6,6 +6,7 @@
 __all__ = ['initial_student', 'paper_batches', 'FullRun', 'run_batch', 'measure_memory', 'dry_run']
 
 # %% ../nbs/lib/56_paper.ipynb #16845aaa
+import math
 import resource
 import sys
 import time
@@ -83,7 +84,7 @@ class FullRun:
         recipe: Recipe,
         profile: Profile,
         total: int,  # batches of the whole run
-        accumulate: int = 2,  # batches a step
+        accumulate: int = 2,  # batches a step; `total` is a multiple
         accelerator: Accelerator | None = None,  # the paper: mixed_precision="fp16"; one on the CPU if None
     ):
         if recipe.contrastive != 1:
@@ -125,7 +126,7 @@ def run_batch(
         run.optimizer.step()
         run.optimizer.zero_grad()
         with torch.no_grad():
-            run.plain.logit_scale.clamp_(max=torch.tensor(run.training.max_scale).log())
+            run.plain.logit_scale.clamp_(max=math.log(run.training.max_scale))
     return {**{k: v.item() for k, v in losses.items()}, **weights, "lr": run.optimizer.param_groups[0]["lr"]}
 
 # %% ../nbs/lib/56_paper.ipynb #c691be47

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'runs', 'results',
-           'predictions']
+           'predictions', 'given']
 
 # %% ../nbs/lib/00_paths.ipynb #df5436f0
 import os
@@ -54,3 +54,12 @@ def predictions(
 ) -> Path: # folder of <benchmark>.csv: what a model said about each image
     "Predictions of a profile, from which every interval can be computed again."
     return data / "results" / f"{profile}.predictions"
+
+# %% ../nbs/lib/00_paths.ipynb #44693a4c
+def given(
+    profile: str, # name of a profile
+) -> list: # paths, sorted; none for a profile that makes all it reads
+    "Files that the stages of a profile find, if they are there."
+    found = {"hc18": [runs("phantom").glob("no-kd-s*/done.json")],
+             "paper": [runs("paper").glob("*-s*/model.pt"), raw.glob("*.sha256")]}
+    return sorted(file for files in (found[profile] if profile in found else ()) for file in files)

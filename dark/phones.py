@@ -77,5 +77,5 @@ def mac_rows(
         times, plan = time_model(load_package(package, unit)), compute_plan(package, unit)
         rows.append(row(architecture, f"phone/{where}, {unit}, float16/batch-1", unit="ms", **quartiles(times)))
         rows += [row(architecture, f"plan/{where}, {unit}/{device}", share, "fraction", n=len(plan))
-                 for device, share in plan.groupby("device")["cost"].sum().items()]
+                 for device, share in plan.groupby("device")["cost"].sum(min_count=1).dropna().items()]
     return rows

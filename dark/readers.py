@@ -53,7 +53,8 @@ def baseline_reader(
         tokens = open_clip.get_tokenizer(architecture)
     except Exception as error:  # the hub's client and open_clip have exceptions of their own
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise NeedsData(f"needs a network for {name}, which open_clip loads by name ({reason})") from error
+        what = '`pip install --editable ".[baselines]"`' if "transformers" in str(error) else "a network"
+        raise NeedsData(f"needs {what} for {name}, which open_clip loads by name ({reason})") from error
     wants = get_model_preprocess_cfg(model)
     size = model.visual.image_size
     side = max(size) if isinstance(size, tuple) else size
@@ -73,6 +74,8 @@ def find_readers(
             absent[name] = str(needs)
     for path in sorted(paths.runs(profile.name).glob("*-s*/model.pt")):
         recipe, _, seed = path.parent.name.rpartition("-s")
+        if not seed.isdecimal():
+            raise ValueError(f"runs/{profile.name}/{path.parent.name} is no <name>-s<seed>, as no-kd-s42: rename it")
         found.append(partial(public_reader, profile.student, path, recipe, int(seed)))
     if not found:
         raise NeedsData(next(iter(absent.values())))

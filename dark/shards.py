@@ -121,13 +121,14 @@ def caption_shards(
     if not shards:
         raise ValueError("no shards to read: write some with `write_shards`")
     urls, handler = [str(path) for path in shards], tally or Tally()
+    draw = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
     for path in urls:
         if Path(path).is_file() and not is_whole_tar(path):
             handler(ValueError("it does not end as a tar archive does: it was cut short", path))
-    source = (wds.ResampledShards(urls, seed=seed + epoch, deterministic=True) if resampled else
-              wds.SimpleShardList(urls, seed=seed + epoch if buffer else None))
+    source = (wds.ResampledShards(urls, seed=draw, deterministic=True) if resampled else
+              wds.SimpleShardList(urls, seed=draw if buffer else None))
     split = () if resampled else (wds.split_by_node, wds.split_by_worker)
-    mix = (wds.detshuffle(buffer, seed=seed + epoch),) if buffer else ()
+    mix = (wds.detshuffle(buffer, seed=draw),) if buffer else ()
     return wds.DataPipeline(source, *split, wds.tarfile_to_samples(handler=handler), *mix,
                             wds.map(partial(decode_pair, size=size), handler=handler))
 

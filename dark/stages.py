@@ -160,7 +160,8 @@ def stage_key(
     records: dict, # stem -> record
 ) -> dict: # name -> fingerprint
     "Everything a stage depends on."
-    other = upstream_key(stage, stages, records) if stage.measures else results_key(profile)
+    given = {f.relative_to(paths.data).as_posix(): f"{f.stat().st_mtime_ns}" for f in paths.given(profile)}
+    other = upstream_key(stage, stages, records) | given if stage.measures else results_key(profile)
     return notebook_key(stage, profile) | other
 
 # %% ../nbs/lib/44_stages.ipynb #e157dfee

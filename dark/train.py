@@ -8,6 +8,7 @@ __all__ = ['TERMS', 'adamw', 'Run', 'Callback', 'Schedule', 'Evaluate', 'Log', '
 
 # %% ../nbs/lib/32_train.ipynb #238174e8
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -196,7 +197,7 @@ def train_step(
     run.accelerator.clip_grad_norm_(run.model.parameters(), run.training.clip)
     run.optimizer.step()
     with torch.no_grad():
-        run.plain.logit_scale.clamp_(max=torch.tensor(run.training.max_scale).log())
+        run.plain.logit_scale.clamp_(max=math.log(run.training.max_scale))
     return losses
 
 # %% ../nbs/lib/32_train.ipynb #f579e3e5

@@ -15,7 +15,7 @@ from test_loss_gather import RANKS, TwoTowers, join, leave
 from dark import paths
 from dark.fullrun import start_run, train_epochs
 from dark.models import build, load_student, save_model
-from dark.paper import FullRun
+from dark.paper import FullRun, run_batch
 from dark.phantom import Phantom
 from dark.prompts import caption
 from dark.readers import find_readers
@@ -51,11 +51,21 @@ def train(folder, own=slice(None)):
     train_epochs(run, lambda epoch: batches(epoch, own), 2, folder, "key")
 
 
+def first_gradients(file, own=slice(None)):
+    "Of the first of the two batches of a step: neither clipped nor scaled by the optimizer."
+    run = FullRun(Student(), Student().requires_grad_(False), get_recipe("dark-b2-e-0.8"), PAPER, total=2000,
+                  accelerator=Accelerator(cpu=True))
+    run_batch(run, *next(batches(0, own)))
+    torch.save([p.grad for p in run.plain.parameters()], file)
+
+
 def one_rank(rank, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), LOCAL_WORLD_SIZE=str(RANKS))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="1")  # asked for, not used: `join` meets in a file
     join(rank, folder)
-    train(folder / "two", slice(rank * PAIRS, (rank + 1) * PAIRS))
+    own = slice(rank * PAIRS, (rank + 1) * PAIRS)
+    first_gradients(folder / f"gradients-{rank}.pt", own)
+    train(folder / "two", own)
     assert dist.get_world_size() == RANKS
     leave()
 
@@ -63,6 +73,11 @@ def one_rank(rank, folder):
 def test_two_processes_train_as_one(tmp_path):
     torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=RANKS)
     train(tmp_path / "one")
+    first_gradients(tmp_path / "gradients.pt")
+    expected = torch.load(tmp_path / "gradients.pt")
+    assert max(g.abs().max() for g in expected) > 0.01
+    for rank in range(RANKS):
+        torch.testing.assert_close(torch.load(tmp_path / f"gradients-{rank}.pt"), expected, rtol=1e-4, atol=1e-6)
     two, one = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("two", "one"))
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
     assert not torch.equal(one["image.weight"], Student().image.weight)
