@@ -121,6 +121,8 @@ def draw_planes(
     counts = planes.groupby("plane")["n"].first()
     ax.set(yticks=range(len(order)), yticklabels=[f"{plane}\n({counts[plane]})" for plane in order],
            ylim=(len(order) - .5, -.5))
+    low, high = ax.get_xlim()  # intervals of few seeds leave what is possible
+    ax.set_xlim(max(low, -1), min(high, 1))
     ax.grid(axis="x", alpha=.3)
 
 # %% ../nbs/lib/54_agreement_figures.ipynb #dfcaa731
