@@ -6,6 +6,7 @@
 __all__ = ['PAIRS', 'cost_rows', 'architecture_rows', 'full_package', 'full_rows', 'time_profile', 'latency_rows']
 
 # %% ../nbs/lib/54_bench.ipynb #6ad3f8f6
+import os
 import time
 
 import pandas as pd
@@ -103,7 +104,10 @@ def time_profile(
         return times
     full = {TEACHER: (full_teacher().visual, (3, TEACHER_SIZE, TEACHER_SIZE)),
             STUDENT: (full_student().visual, (3, STUDENT_SIZE, STUDENT_SIZE))}
-    return pd.concat([times, time_towers(full, {1: 7, 16: 2}, has_onnx())], ignore_index=True)
+    parts = [time_towers(full, {1: 5}, has_onnx()), time_towers(full, {16: 2}, has_onnx(), threads=(os.cpu_count(),))]
+    if os.cpu_count() > 1:
+        parts.append(time_towers({STUDENT: full[STUDENT]}, {16: 5}, has_onnx(), threads=(1,)))
+    return pd.concat([times, *parts], ignore_index=True)
 
 # %% ../nbs/lib/54_bench.ipynb #a665faeb
 PAIRS = (("teacher", "student"), (TEACHER, STUDENT))
@@ -120,7 +124,8 @@ def latency_rows(
         if form != "training":
             gain = ratio(times, batch, threads, (tower, "training"), (tower, form))
             rows.append(row(tower, f"gain/{form}/{where}", unit="1", **gain))
-        for slow in (slow for slow, fast in PAIRS if fast == tower):
+        there = set(times.loc[(times["batch"] == batch) & (times["threads"] == threads), "tower"])
+        for slow in (slow for slow, fast in PAIRS if fast == tower and slow in there):
             ahead = ratio(times, batch, threads, (slow, "training"), (tower, form))
             rows.append(row(tower, f"speedup/{form}/{where}", unit="1", **ahead))
     return rows

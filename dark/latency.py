@@ -98,19 +98,20 @@ def time_towers(
     towers: dict,  # name -> (image tower, (C, S, S) of a picture)
     rounds: dict,  # batch size -> rounds
     onnx: bool = False,  # ONNX Runtime too
+    threads: tuple = (1, os.cpu_count()),
 ) -> pd.DataFrame:  # tower, form, batch, threads, round, ms
-    "Time image towers with one thread and with all, in every form, in turn."
+    "Time image towers in every form, in turn; with one thread and with all, unless told otherwise."
     before, parts = torch.get_num_threads(), []
-    settings = [(batch, threads) for batch in rounds for threads in sorted({1, os.cpu_count()})]
+    settings = [(batch, n) for batch in rounds for n in sorted(set(threads))]
     try:
-        for batch, threads in tqdm(settings, desc="latency", unit="setting", leave=False):
-            set_threads(threads)
+        for batch, n in tqdm(settings, desc="latency", unit="setting", leave=False):
+            set_threads(n)
             # A batch is long enough to warm itself up, and the paper's teacher takes minutes over it.
-            calls = tower_calls(towers, batch, threads, onnx)
+            calls = tower_calls(towers, batch, n, onnx)
             times = interleave(calls, rounds[batch], warm_ups=int(batch == 1))
             times.columns = pd.MultiIndex.from_tuples(times.columns, names=["tower", "form"])
             long = times.rename_axis("round").stack(["tower", "form"]).rename("ms").reset_index()
-            parts.append(long.assign(batch=batch, threads=threads))
+            parts.append(long.assign(batch=batch, threads=n))
     finally:
         set_threads(before)
     return pd.concat(parts, ignore_index=True)
