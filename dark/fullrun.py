@@ -82,7 +82,8 @@ def resume_run(
     except Exception as error:
         raise ValueError(f"cannot resume from {file} ({type(error).__name__}): delete it to start anew") from error
     if told != key:
-        raise ValueError(f"{file} is of a run with other shards, recipe, seed or settings: move it away to start anew")
+        raise ValueError(f"{file} is of a run with other shards, recipe, seed, settings, processes or precision: "
+                         "move it away to start anew")
     run.plain.load_state_dict(state["student"])
     run.optimizer.load_state_dict(state["optimizer"])
     if state["scaler"]:

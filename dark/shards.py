@@ -38,6 +38,8 @@ def write_shards(
     per_shard: int = 1000,  # pairs a shard; at least one shard for each worker of each GPU is needed to read them
 ) -> list:  # paths of shard-000000.tar, ...
     "Pack pairs into shards."
+    if old := sorted(Path(folder).glob("shard-*.tar")):
+        raise FileExistsError(f"{folder} has shards already, such as {old[0].name}: take another folder")
     files, pairs, number = [], iter(pairs), 0
     while first := next(pairs, None):
         files.append(Path(folder) / f"shard-{len(files):06d}.tar")
