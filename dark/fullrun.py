@@ -167,6 +167,8 @@ def dark_distil(
     "Distil FetalCLIP into MobileCLIP2-S0 on shards of your own, at full size."
     parser = argparse.ArgumentParser(prog="dark_distil", description=dark_distil.__doc__)
     parser.add_argument("--shards", required=True, help="folder of .tar shards (dark.shards.write_shards)")
+    parser.epilog = ("An epoch draws as many pairs as the paper's, whatever the shards hold. Log, checkpoint and model "
+                     "go to data/runs/paper/<recipe>-s<seed>; the same command goes on from the last whole epoch.")
     parser.add_argument("--recipe", default="dark-b2-e-0.8", help="objective (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=get_profile("paper").seeds[0], help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="reading processes of each rank (default: %(default)s)")
