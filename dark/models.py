@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from .backend import import_torchvision
+from .backend import import_torchvision, read_tensors
 
 # %% ../nbs/lib/23_models.ipynb #e3f857e8
 import_torchvision()
@@ -31,7 +31,7 @@ from timm.models.vision_transformer_hybrid import ConvStem
 from .anatomy import SPACINGS
 from .prompts import lexicon, whole_words
 from .recipe import Profile, Towers
-from .released import get_release, list_misfits, translate, unwrap
+from .released import get_release, list_misfits, modernise, translate, unwrap
 from .repro import atomic_write, seed_everything
 
 # %% ../nbs/lib/23_models.ipynb #9b2243d1
@@ -127,12 +127,15 @@ def build(
     towers: Towers,  # sizes, or the name of a public model
     profile: Profile,  # image size, context and embedding width
     seed: int,  # of the initial weights
+    language=None,  # folder with the words of a public model's BERT, if it has one
 ) -> Clip:
     "A CLIP model of those sizes, freshly initialised."
     seed_everything(seed)
     if isinstance(towers, str):  # a public model
         release = get_release(towers)
-        return (CustomTextCLIP if release.custom_text else CLIP)(**release.config)
+        words = {"hf_model_name": str(language)} if release.language else {}
+        config = release.config | {"text_cfg": release.config["text_cfg"] | words}
+        return (CustomTextCLIP if release.custom_text else CLIP)(**config)
     text = CLIPTextCfg(
         context_length=profile.context, vocab_size=tokenizer(profile).vocab_size, width=towers.text_width,
         heads=towers.text_width // 24 or 1, layers=towers.text_layers,
@@ -217,7 +220,7 @@ def load_model(
         raise FileNotFoundError(f"no checkpoint at {path}: run stage 20_teacher or 30_train again with --force, "
                                 "or get a public model with `dark_fetch`")
     try:
-        state = unwrap(torch.load(path, weights_only=True, map_location="cpu"))
+        state = modernise(unwrap(read_tensors(path)))
     except Exception as error:
         kind = type(error).__name__
         remedy = "run stage 20_teacher or 30_train again with --force, or fetch the public model again"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from .backend import read_tensors
 from .frames import Reader, to_rgb
 from .loss import Embeddings, dark_loss, gather_embeddings
 from .models import build, parameters
@@ -30,19 +31,18 @@ from .zeroshot import class_embeddings, classify
 # %% ../nbs/lib/56_paper.ipynb #27043b91
 from open_clip.model import resize_text_pos_embed
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import load_file
 from timm.models.fastvit import checkpoint_filter_fn
 
 # %% ../nbs/lib/56_paper.ipynb #c1adb0ba
 def initial_student(
-    path,  # of MobileCLIP2-S0: .safetensors, or .pt with tensors alone
+    path,  # of MobileCLIP2-S0
 ) -> torch.nn.Module:  # in training mode, 117 text positions
     "The paper's student before training; ValueError in one sentence for a file that does not fit."
     try:
-        content = load_file(path) if str(path).endswith(".safetensors") else torch.load(path, weights_only=True)
+        content = read_tensors(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no weights at {path}: run `dark_fetch mobileclip2-s0`") from error
-    except Exception as error:  # either library has exceptions of its own
+    except Exception as error:  # the libraries have exceptions of their own
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); fetch it again") from error
     model = build("mobilefetalclip", None, seed=0)
     state = translate(unwrap(content), lambda tower: checkpoint_filter_fn(tower, model.visual.trunk))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .counts import judge_count
+from .counts import PUBLIC, judge_count
 from .report import metrics, number, probes
 from .stats import mean_sd_ci
 from .verdicts import (final_rows, final_scores, least_seeds, needs_seeds, not_run, phantom_only, phantom_profiles,
@@ -72,8 +72,8 @@ def needs(
     if line["column"].startswith("iphone"):
         return "an iPhone and stage 43_coreml"
     if line["item"] == "device" or line["column"] == "parameters":
-        others = line["row"].startswith(("CLIP", "BiomedCLIP", "UniMed"))
-        return "these models, whose parameters we do not count" if others else "stage 43_coreml of profile phantom"
+        public = line["row"] in PUBLIC
+        return "stage 45_zero_shot_real of profile paper" if public else "stage 43_coreml of profile phantom"
     if line["column"] == "chd_auroc" and (line["row"].startswith("FetalCLIP") or profile in real_profiles):
         return "images of heart defects, which are not public"
     if line["item"] == "probe":
@@ -81,8 +81,6 @@ def needs(
         return "stage 46_probe_real of profile paper" if real else "stage 41_probe"
     if line["row"].startswith("FetalCLIP"):
         return "`dark_fetch fetalclip-outputs`"
-    if line["row"].startswith("UniMed"):
-        return "weights that open_clip can load"
     return "stage 45_zero_shot_real of profile paper" if line["row"] in released else "the paper's pairs"
 
 # %% ../nbs/lib/36_printed.ipynb #564d3ba7
