@@ -72,16 +72,15 @@ def needs(
     if line["column"].startswith("iphone"):
         return "an iPhone and stage 43_coreml"
     if line["item"] == "device" or line["column"] == "parameters":
-        public = line["row"] in PUBLIC
-        return "stage 45_zero_shot_real of profile paper" if public else "stage 43_coreml of profile phantom"
+        return "stage 45_zero_shot_real" if line["row"] in PUBLIC else "stage 43_coreml"
     if line["column"] == "chd_auroc" and (line["row"].startswith("FetalCLIP") or profile in real_profiles):
         return "images of heart defects, which are not public"
     if line["item"] == "probe":
         real = line["row"].startswith("FetalCLIP") or profile in real_profiles
-        return "stage 46_probe_real of profile paper" if real else "stage 41_probe"
+        return "stage 46_probe_real" if real else "stage 41_probe"
     if line["row"].startswith("FetalCLIP"):
         return "`dark_fetch fetalclip-outputs`"
-    return "stage 45_zero_shot_real of profile paper" if line["row"] in released else "the paper's pairs"
+    return "stage 45_zero_shot_real" if line["row"] in released else "the paper's pairs"
 
 # %% ../nbs/lib/36_printed.ipynb #564d3ba7
 class Ours(NamedTuple):
