@@ -86,7 +86,7 @@ def draw_reliability(
         pooled = pd.DataFrame({key: (own[key] * own["n"]).groupby(own["rank"]).sum() / own.groupby("rank")["n"].sum()
                                for key in ("probability", "accuracy")})
         ax.plot(pooled["probability"], pooled["accuracy"], color=colours[name], marker=".", lw=1.4, label=name)
-    ax.set(xlabel="probability of the answer", ylabel="share of right answers", title="(c) reliability, five planes")
+    ax.set(xlabel="probability of the answer", ylabel="share of right answers", title="(c) reliability, nine planes")
 
 # %% ../nbs/lib/54_agreement_figures.ipynb #9fb40a49
 def draw_dots(

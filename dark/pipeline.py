@@ -23,7 +23,7 @@ from .page import write_page
 from .recipe import get_profile
 from .repro import atomic_write, environment
 from .stages import (all_stages, collect_outputs, find_stage, product_files, read_records, remove_outputs,
-                         stage_key, standing, title, write_records)
+                         sequences, stage_key, standing, title, write_records)
 
 # %% ../nbs/lib/50_pipeline.ipynb #5db08d47
 class Sequence:
@@ -178,12 +178,16 @@ def select(
     stages,    # all stages
     arguments, # from `parse_arguments`
 ) -> list: # of the stages to run
-    "The stages that were asked for; LookupError if there is no such stage."
-    if arguments.only is not None:
-        return [find_stage(arguments.only, stages)]
-    if arguments.from_ is not None:
-        return stages[stages.index(find_stage(arguments.from_, stages)):]
-    return stages
+    "The stages that were asked for; LookupError if there is no such stage, or another profile has it."
+    text = arguments.from_ if arguments.only is None else arguments.only
+    if text is None:
+        return stages
+    if text and not any(stage.stem.startswith(text) for stage in stages):
+        for profile in ("phantom", *sequences):
+            if found := [stage.stem for stage in all_stages(profile) if stage.stem.startswith(text)]:
+                raise LookupError(f"{found[0]} is a stage of another profile: dark_paper --profile {profile}")
+    stage = find_stage(text, stages)
+    return stages[stages.index(stage):] if arguments.only is None else [stage]
 
 # %% ../nbs/lib/50_pipeline.ipynb #6e3da5fc
 def say(

@@ -17,7 +17,7 @@ from .report import main_metric, markdown_table, metrics, number
 from .verdicts import final_scores
 
 # %% ../nbs/lib/55_table4.ipynb #8d86fc71
-HERE, PAPER, MISSING = "measured here", "paper", "not measured: needs a Mac"
+HERE, PAPER, MISSING = "measured here", "paper", "not measured: needs the phone"
 PRINTED = {"image_tower_parameters": ("Image tower, parameters (million)", 1),
            "gmacs": ("Image tower, GMAC, half of those with weights (the paper's count)", 1),
            "iphone_16_pro": ("iPhone 16 Pro, fp16, batch 1 (ms)", 1),
@@ -51,7 +51,7 @@ def _latency_lines(
     speed = ledger[(ledger["name"] == STUDENT) & ledger["metric"].str.startswith("speedup/")]
     for row in speed.itertuples():
         _, form, batch, threads = row.metric.split("/")
-        batch, threads = batch.replace("-", " "), f"{threads.split('-')[1]} thread(s)"
+        batch, threads = batch.replace("-", " "), "1 thread" if threads == "threads-1" else threads[8:] + " threads"
         lines.append(_line(f"This CPU, {batch}, {threads}, {form} (ms)",
                            value[TEACHER, row.metric.replace(f"speedup/{form}", "latency/training")],
                            value[STUDENT, row.metric.replace("speedup", "latency")], HERE,
@@ -86,6 +86,8 @@ def table_4(
     printed = reference[reference["item"] == "device"].set_index(["row", "column"])["value"]
     lines += [_line(what, printed["FetalCLIP (ViT-L/14)", column], printed["dark-b2-e-0.8", column], PAPER)
               for column, (what, _) in PRINTED.items()]
+    order = [what for what, *_ in (*MEASURED.values(), *PRINTED.values())]
+    lines.sort(key=lambda line: order.index(line["quantity"]))  # a printed number follows ours of the same name
     return pd.DataFrame(lines + _latency_lines(ledger) + _phone_lines(ledger))
 
 # %% ../nbs/lib/55_table4.ipynb #a6c46c5c

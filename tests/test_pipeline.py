@@ -218,6 +218,15 @@ def test_wrong_arguments(toys, fast, capsys, arguments, said):
     assert said in capsys.readouterr().err and fast == [] and not (toys / "data").exists()
 
 
+@pytest.mark.parametrize("profile, asked, said", [
+    ("phantom", "45", "45_zero_shot_real is a stage of another profile: dark_paper --profile paper"),
+    ("paper", "30", "30_train is a stage of another profile: dark_paper --profile phantom"),
+])
+def test_a_stage_of_another_profile(capsys, profile, asked, said):
+    assert pipeline.dark_paper(["--profile", profile, "--only", asked]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_contradicting_arguments(toys, capsys):
     with pytest.raises(SystemExit) as exit:
         run("--only", "10", "--from", "30")
