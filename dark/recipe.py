@@ -7,7 +7,7 @@ __all__ = ['recipes', 'TABLE_1', 'profiles', 'Recipe', 'get_recipe', 'Towers', '
            'CandidateProfile', 'get_profile']
 
 # %% ../nbs/lib/10_recipe.ipynb #78feb301
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 # %% ../nbs/lib/10_recipe.ipynb #46afef73
@@ -116,6 +116,9 @@ profiles = {
         ),
     )
 }  # fmt: skip
+
+# %% ../nbs/lib/10_recipe.ipynb #efa76ede
+profiles["gap"] = replace(profiles["phantom"], name="gap", student=Towers((8, 8, 8, 8), 0, 0, 24, 1))
 
 # %% ../nbs/lib/10_recipe.ipynb #ebae6d45
 profiles["paper"] = Profile(

@@ -21,7 +21,7 @@ verdicts = ("reproduced", "differs", phantom_only)  # or `not_run` and what it n
 not_run = "not run: needs "
 least_seeds = 5
 needs_seeds = not_run + "more seeds"
-phantom_profiles = ("phantom", "smoke")
+phantom_profiles = ("phantom", "gap", "smoke")
 real_profiles = ("paper",)  # that train the paper's student on the paper's data
 
 # %% ../nbs/lib/26_verdicts.ipynb #68c15038
