@@ -65,7 +65,7 @@ def import_torchvision():
     return importlib.import_module("torchvision")
 
 # %% ../nbs/lib/02_backend.ipynb #8d680188
-NUMBERS = [np.dtype, type(np.dtype("float64")), type(np.dtype("int64")),
+NUMBERS = [np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
            *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
 
 

@@ -133,6 +133,8 @@ def build(
     seed_everything(seed)
     if isinstance(towers, str):  # a public model
         release = get_release(towers)
+        if release.language and language is None:
+            raise ValueError(f"{towers} reads with a BERT: give `language`, the folder in item {release.language}")
         words = {"hf_model_name": str(language)} if release.language else {}
         config = release.config | {"text_cfg": release.config["text_cfg"] | words}
         return (CustomTextCLIP if release.custom_text else CLIP)(**config)
@@ -212,7 +214,7 @@ def save_model(
 # %% ../nbs/lib/23_models.ipynb #76ad855d
 def load_model(
     model,  # freshly built; filled in place
-    path,  # file made by save_model
+    path,  # made by save_model, or of a public model
 ):  # the model, in evaluation mode, frozen
     "Load a state dict strictly; never runs code from the file."
     path = Path(path)
@@ -220,12 +222,12 @@ def load_model(
         raise FileNotFoundError(f"no checkpoint at {path}: run stage 20_teacher or 30_train again with --force, "
                                 "or get a public model with `dark_fetch`")
     try:
-        state = modernise(unwrap(read_tensors(path)))
+        state = unwrap(read_tensors(path))
     except Exception as error:
         kind = type(error).__name__
         remedy = "run stage 20_teacher or 30_train again with --force, or fetch the public model again"
         raise ValueError(f"{path} is not a readable checkpoint ({kind}): {remedy}") from error
-    state = translate(state, lambda tower: checkpoint_filter_fn(tower, model.visual.trunk))
+    state = translate(modernise(state), lambda tower: checkpoint_filter_fn(tower, model.visual.trunk))
     if misfits := list_misfits(model.state_dict(), state):
         raise ValueError(f"{path} does not fit {type(model).__name__}: {misfits}")
     model.load_state_dict(state)

@@ -72,7 +72,8 @@ def needs(
     if line["column"].startswith("iphone"):
         return "an iPhone and stage 43_coreml"
     if line["item"] == "device" or line["column"] == "parameters":
-        return "stage 45_zero_shot_real" if line["row"] in PUBLIC else "stage 43_coreml"
+        counted = line["row"] in PUBLIC and line["column"] == "parameters"
+        return "stage 45_zero_shot_real" if counted else "stage 43_coreml"
     if line["column"] == "chd_auroc" and (line["row"].startswith("FetalCLIP") or profile in real_profiles):
         return "images of heart defects, which are not public"
     if line["item"] == "probe":

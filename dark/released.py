@@ -45,8 +45,9 @@ fetalclip = {
 clip = fetalclip | {"quick_gelu": True, "text_cfg": fetalclip["text_cfg"] | {"context_length": 77}}
 
 # %% ../nbs/lib/18_released.ipynb #0f998692
-bert = {"hf_model_name": "biomedbert", "hf_model_pretrained": False, "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256}
+bert = {  # `dark.models.build` adds the folder of its sizes, hf_model_name
+    "hf_model_pretrained": False, "hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler",
+    "context_length": 256}
 biomedclip = {"embed_dim": 512, "text_cfg": bert, "vision_cfg": {
     "timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear",
     "image_size": 224}}

@@ -1,4 +1,5 @@
 """The models that the paper compares with: made-up weights in files of their structure load and compute the same."""
+import json
 from functools import partial
 
 import numpy as np
@@ -13,10 +14,11 @@ from dark.models import build, parameters, save_model
 from dark.prompts import PLANES, plane_prompts
 from dark.readers import find_readers, public_reader
 from dark.recipe import get_profile
-from dark.released import OPENAI
+from dark.released import OPENAI, get_release
 from dark.sources import NeedsData
 from dark.zeroshot import class_embeddings, classify
 
+open_clip = pytest.importorskip("open_clip")  # after dark.models, which makes it importable beside a CPU-only torch
 pytestmark = pytest.mark.full
 
 
@@ -44,6 +46,7 @@ def language(tmp_path):
 
 
 def test_clip(tmp_path):
+    assert open_clip.get_model_config("ViT-L-14-quickgelu") == get_release("clip").config  # with OpenAI's activation
     model = build("clip", None, seed=1).eval()
     save_file(model.state_dict(), tmp_path / "clip.safetensors")
     reader = public_reader("clip", tmp_path / "clip.safetensors")
@@ -56,20 +59,33 @@ def test_clip(tmp_path):
 
 
 def test_biomedclip(tmp_path, language):
+    "Against the model and the tokens that open_clip makes of a folder of the released structure."
     model = build("biomedclip", None, seed=1, language=language)
     positions = {"text.transformer.embeddings.position_ids": torch.arange(512)[None]}  # as the released file has them
     torch.save(model.state_dict() | positions, tmp_path / "biomedclip.bin")
     reader = public_reader("biomedclip", tmp_path / "biomedclip.bin", language=language)
-    assert round(parameters(reader.model.visual) / 1e6) == 86 and reader.tokens(["a fetal brain"]).shape == (1, 256)
+    assert round(parameters(reader.model.visual) / 1e6) == 86
     look(reader, 512)
+    config, names = get_release("biomedclip").config, ("hf_model_name", "hf_tokenizer_name")
+    config = {"model_cfg": config | {"text_cfg": config["text_cfg"] | dict.fromkeys(names, str(language))},
+              "preprocess_cfg": dict(zip(("mean", "std"), OPENAI))}
+    (language / "open_clip_config.json").write_text(json.dumps(config))
+    (tmp_path / "biomedclip.bin").rename(language / "open_clip_pytorch_model.bin")
+    theirs = open_clip.create_model(f"local-dir:{language}", require_pretrained=True).eval()
+    sentences, pixels = ["a fetal brain", "an abdomen of a fetus"], torch.randn(2, 3, 224, 224)
+    tokens = reader.tokens(sentences)
+    assert tokens.shape == (2, 256)
+    assert torch.equal(tokens, open_clip.get_tokenizer(f"local-dir:{language}")(sentences))
+    with torch.no_grad():  # ours does not compute the padding
+        torch.testing.assert_close(reader.model.encode_text(tokens), theirs.encode_text(tokens), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(reader.model.encode_image(pixels), theirs.encode_image(pixels))
     torch.save(model.state_dict() | {name: ids + 1 for name, ids in positions.items()}, tmp_path / "biomedclip.bin")
-    with pytest.raises(ValueError, match="is not a readable checkpoint"):
+    with pytest.raises(ValueError, match="does not count 0, 1, 2"):
         public_reader("biomedclip", tmp_path / "biomedclip.bin", language=language)
 
 
 def test_unimed_clip(tmp_path, language):
     "A file as its trainer writes it, from towers that were put together by hand."
-    import open_clip
     from transformers import BertConfig, BertModel
     torch.manual_seed(3)
     vision = open_clip.create_model("ViT-B-16-quickgelu").visual.eval()
@@ -85,7 +101,6 @@ def test_unimed_clip(tmp_path, language):
     torch.save(content, tmp_path / "unimed.pt")
     reader = public_reader("unimed-clip", tmp_path / "unimed.pt", language=language)
     tokens, pixels = reader.tokens(["a fetal brain", "an abdomen"]), torch.randn(2, 3, 224, 224)
-    assert tokens.shape == (2, 256)
     with torch.no_grad():
         words = head(text(tokens, attention_mask=(tokens != 0).long()).last_hidden_state[:, 0])
         assert F.cosine_similarity(reader.model.encode_text(tokens), words).min() > .9999
@@ -101,7 +116,7 @@ def test_all_are_found(tmp_path, monkeypatch, language):
     file = tmp_path / "unimed-clip-weights/unimed-clip/unimed-clip-vit-b16.pt"
     save_model(build("unimed-clip", None, seed=1, language=language), file)
     find = partial(find_readers, get_profile("paper"))
-    with pytest.raises(NeedsData, match="needs `dark_fetch fetalclip-weights`, or the weights of another model"):
+    with pytest.raises(NeedsData, match="needs `dark_fetch biomedbert`, for unimed-clip"):
         find()
     (tmp_path / "there").mkdir()
     language.rename(tmp_path / "there/biomedbert")
