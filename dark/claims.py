@@ -17,7 +17,7 @@ from .judges import (judge_best_epoch, judge_decorrelation, judge_gmacs, judge_h
                          judge_teacher, judge_three, printed_ratio)
 from .printed import judge_value
 from .report import markdown_table, number
-from .stages import all_stages, sequences
+from .stages import repeated, sequences
 from .verdicts import family, judge_order, not_run, reproduced_or_not, verdicts
 
 # %% ../nbs/lib/53_claims.ipynb #6d4565c1
@@ -59,11 +59,12 @@ def say_whose(
     profile,       # that it is of
 ) -> str:
     "The verdict, with the profile of a stage that this profile lacks."
-    own = {stage.stem for stage in all_stages(profile)}
     homes = {stem: name for name, stems in sequences.items() for stem in stems}
+    skipped = repeated[profile] if profile in repeated else ()
     def extend(found):
         home = homes[found[1]] if found[1] in homes else "phantom"
-        return found[0] if found[1] in own else f"{found[0]} of profile {home}"
+        own = found[1] in sequences[profile] if profile in sequences else home == "phantom" and found[1] not in skipped
+        return found[0] if own else f"{found[0]} of profile {home}"
     return re.sub(r"stage (\d\d_\w+)", extend, verdict)
 
 # %% ../nbs/lib/53_claims.ipynb #55683f5b
