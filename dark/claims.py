@@ -55,17 +55,17 @@ def judge_claim(
 
 # %% ../nbs/lib/53_claims.ipynb #8b9c3815
 def say_whose(
-    verdict: str,  # that may name a stage
-    profile,       # that it is of
+    text: str,  # that may name a stage
+    profile,    # that it is of
 ) -> str:
-    "The verdict, with the profile of a stage that this profile lacks."
+    "A verdict or its reason, with the profile of a stage that this profile lacks."
     homes = {stem: name for name, stems in sequences.items() for stem in stems}
     skipped = repeated[profile] if profile in repeated else ()
     def extend(found):
         home = homes[found[1]] if found[1] in homes else "phantom"
         own = found[1] in sequences[profile] if profile in sequences else home == "phantom" and found[1] not in skipped
         return found[0] if own else f"{found[0]} of profile {home}"
-    return re.sub(r"stage (\d\d_\w+)", extend, verdict)
+    return re.sub(r"stage (\d\d_\w+)", extend, text)
 
 # %% ../nbs/lib/53_claims.ipynb #55683f5b
 def claims(
@@ -78,7 +78,9 @@ def claims(
     tests = family(definitions, ledger)
     rows = [judge_claim(claim, ledger, reference, profile, tests) for claim in definitions.to_dict("records")]
     rows += [judge_value(line, ledger, profile) for line in reference.to_dict("records")]
-    table = pd.DataFrame([blank | row | {"verdict": say_whose(row["verdict"], profile)} for row in rows])
+    table = pd.DataFrame([blank | row for row in rows])
+    for column in ("verdict", "reason"):
+        table[column] = [say_whose(text, profile) for text in table[column]]
     known = table["verdict"].isin(verdicts) | table["verdict"].str.fullmatch(f"{not_run}.+")
     if not known.all():
         raise ValueError(f"no verdict of the fixed set: {', '.join(table.loc[~known, 'id'])}; it is one of {verdicts}, "
