@@ -125,7 +125,8 @@ def copy_from_mirror(
     mirror = Path(os.environ["DARK_MIRROR"])
     found = list_files(part, mirror)
     if not found:
-        raise FileNotFoundError(f"DARK_MIRROR has no {part.path}: it must hold the files of `dark_fetch --list`")
+        raise ValueError(f"DARK_MIRROR has no {part.path}: unset it, or let the folder {mirror} hold the files that "
+                         "`dark_fetch --list` names")
     if isinstance(part, Folder):
         (work / Path(part.path).name).mkdir(exist_ok=True)
     for file in found:

@@ -146,12 +146,13 @@ def judge_retention(
         return dict(verdict=not_run + stage, reason=printed)
     shares = pd.DataFrame({heading: 100 * student / teacher for heading, (student, teacher) in pairs.items()}).dropna()
     spread = mean_sd_ci(shares.mean(axis=1))
+    flatters = "" if real else " (half of an AUROC is chance, so its share flatters)"
     found = "found" if spread.low >= 97 else "opposed" if spread.high < 97 else "undecided"
     return dict(ours=spread.mean, low=spread.low, high=spread.high, unit="percent", direction=found,
                 where=f"{stage}, profile {profile}", verdict=on_profile(profile, found),
                 reason=f"{found}: at least 97 % of the teacher's score, mean of "
                        + ", ".join(f"{h} {v:.1f} %" for h, v in shares.mean().items())
-                       + f", interval over {spread.n} seeds; {printed}")
+                       + f", interval over {spread.n} seeds{flatters}; {printed}")
 
 # %% ../nbs/lib/49_judges.ipynb #be45e02b
 def judge_harm(

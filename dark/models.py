@@ -124,17 +124,17 @@ class Clip(CustomTextCLIP):
 
 # %% ../nbs/lib/23_models.ipynb #f8fcf3a4
 def build(
-    towers: Towers,  # sizes, or the name of a public model
-    profile: Profile,  # image size, context and embedding width
+    towers: Towers | str,  # sizes, or the name of a public model
+    profile: Profile | None,  # image size, context and embedding width; a public model has its own
     seed: int,  # of the initial weights
     language=None,  # folder with the words of a public model's BERT, if it has one
-) -> Clip:
-    "A CLIP model of those sizes, freshly initialised."
+) -> CLIP | CustomTextCLIP:  # `Clip` of those sizes, or the public model of that name
+    "A CLIP model, freshly initialised."
     seed_everything(seed)
     if isinstance(towers, str):  # a public model
         release = get_release(towers)
-        if release.language and language is None:
-            raise ValueError(f"{towers} reads with a BERT: give `language`, the folder in item {release.language}")
+        if release.language and not (language and Path(language, "config.json").is_file()):
+            raise ValueError(f"{towers} reads with a BERT: `language` is the folder of its config.json, not {language}")
         words = {"hf_model_name": str(language)} if release.language else {}
         config = release.config | {"text_cfg": release.config["text_cfg"] | words}
         return (CustomTextCLIP if release.custom_text else CLIP)(**config)
@@ -225,7 +225,7 @@ def load_model(
         state = unwrap(read_tensors(path))
     except Exception as error:
         kind = type(error).__name__
-        remedy = "run stage 20_teacher or 30_train again with --force, or fetch the public model again"
+        remedy = "run stage 20_teacher or 30_train again with --force, or delete it and fetch the public model again"
         raise ValueError(f"{path} is not a readable checkpoint ({kind}): {remedy}") from error
     state = translate(modernise(state), lambda tower: checkpoint_filter_fn(tower, model.visual.trunk))
     if misfits := list_misfits(model.state_dict(), state):

@@ -59,17 +59,23 @@ def run_stage(
     shown = copy.relative_to(paths.root).as_posix()
     # Taken before the run: an edit while it runs is then seen as a change.
     key, before = stage_key(stage, self.profile, self.stages, self.records), product_files(self.profile)
-    old = self.records[stage.stem]["outputs"] if stage.stem in self.records else {}
+    earlier = self.records[stage.stem] if stage.stem in self.records else None
+    old = earlier["outputs"] if earlier else {}
     self.record(stage, key, "interrupted", outputs=old)
     start = time.perf_counter()
     try:
         execute(stage.notebook, self.profile, copy)
     except PapermillExecutionError as error:
         if error.ename == "NeedsData":
-            self.ledger.drop(stage.stem)
-            remove_outputs(stage, self.profile, old)
+            if earlier and earlier["status"] == "done":  # what was not made here came with the checkout, and is kept
+                self.ledger.drop(stage.stem)
+                remove_outputs(stage, self.profile, old)
             self.record(stage, key, "not run", error.evalue)
             return f"not run: {error.evalue}"
+        if error.ename == "FileNotFoundError" and not stage.measures and not self.ledger.file.is_file():
+            nothing = f"needs a measurement of profile {self.profile}: none of its stages could run"
+            self.record(stage, key, "not run", nothing)
+            return f"not run: {nothing}"
         what = f"cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}"
         self.record(stage, key, "failed", f"{error.ename} in cell {error.cell_index}", outputs=old)
         raise StageFailed(f"{stage.stem} failed in {what}\nThe executed copy is {shown}") from None

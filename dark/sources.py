@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import paths, published, templates
-from .archives import is_whole_png
+from .archives import check_weights, is_whole_png
 from .labels import (hc18_labels_file, hc18_pictures, planes_labels_file, planes_pictures, read_hc18_labels,
                          read_planes_labels)
 from .repro import atomic_write, sha256
@@ -66,7 +66,8 @@ def fetalclip_file(path, sha256):
 # %% ../nbs/lib/48_sources.ipynb #12782ba6
 def hub_file(path, repository):
     "A file of a repository on Hugging Face, under its own name."
-    return File(path, f"https://huggingface.co/{repository}", hub=repository)
+    check = check_weights if path.endswith((".pt", ".bin", ".safetensors")) else None
+    return File(path, f"https://huggingface.co/{repository}", read=check, hub=repository)
 
 # %% ../nbs/lib/48_sources.ipynb #26d01fb2
 hc18_labels = File(hc18_labels_file, zenodo.format(record=1327317, name="training_set_pixel_size_and_HC.csv"),

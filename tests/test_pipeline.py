@@ -80,7 +80,7 @@ def test_real_kernels(toys, capfd):
     "Order, executed copies, results, times, report; then an unchanged sequence, and one that needs data."
     notebook(toys, "50_data", NEEDS)
     (toys / "figures/smoke").mkdir(parents=True)
-    (toys / "figures/smoke/50_data.csv").write_text("of an earlier run")
+    (toys / "figures/smoke/50_data.csv").write_text("came with the checkout")
     notebook(toys, "40_where", "import os, sys\nassert (sys.executable, os.getcwd()) == "
                                f"({sys.executable!r}, {str(toys)!r})\nassert profile == 'smoke'")
     assert run() == 0
@@ -89,7 +89,7 @@ def test_real_kernels(toys, capfd):
     assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["stage", *copies]
     lines = (toys / "data/results/smoke.jsonl").read_text().splitlines()
     assert [json.loads(line)["stage"] for line in lines] == ["10_first", "30_second"]
-    assert not (toys / "figures/smoke/50_data.csv").exists()
+    assert (toys / "figures/smoke/50_data.csv").read_text() == "came with the checkout"
     told = json.loads((toys / "figures/smoke/run.json").read_text())
     assert told["seconds"]["50_data"] is None and told["seconds"]["10_first"] > 0
     assert told["total_seconds"] == pytest.approx(sum(s for s in told["seconds"].values() if s), abs=0.1)
@@ -99,6 +99,29 @@ def test_real_kernels(toys, capfd):
     statuses = [line.split(maxsplit=2)[2] for line in capfd.readouterr().out.splitlines()[1:]]
     assert statuses == ["unchanged"] * 3 + ["not run: needs `dark_fetch toys`", "unchanged"]
     assert json.loads((toys / "figures/smoke/run.json").read_text()) == told
+
+
+def test_without_data_the_results_of_the_checkout_stay(toys):
+    "Its rows, too, and what shows them; however often it is tried."
+    notebook(toys, "50_data", MEASURE.format(stem="50_data", value=0.1) + "\n" + SHOW.format(stem="50_data"))
+    assert run("--only", "50") == 0
+    (toys / "data/runs/smoke/stages.json").unlink()
+    notebook(toys, "50_data", NEEDS)
+    before = (toys / "data/results/smoke.jsonl").read_text()
+    for _ in range(2):
+        assert run("--only", "50") == 0
+        assert records(toys)["50_data"]["status"] == "not run" and before.count("50_data") == 1
+        assert (toys / "data/results/smoke.jsonl").read_text() == before
+        assert (toys / "figures/smoke/50_data.csv").exists()
+
+
+def test_nothing_measured_nothing_shown(toys, capsys):
+    for stem in ("10_first", "30_second"):
+        notebook(toys, stem, NEEDS)
+    assert run() == 0
+    said = capsys.readouterr().out
+    assert said.count("not run: needs `dark_fetch toys`") == 2
+    assert "not run: needs a measurement of profile smoke: none of its stages could run" in said
 
 
 def test_a_stage_that_needs_data_loses_its_earlier_results(toys):
