@@ -20,7 +20,6 @@ from .released import get_release
 from .sources import NeedsData, is_complete, locate
 
 # %% ../nbs/lib/54_readers.ipynb #3ad7fbd5
-import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 # %% ../nbs/lib/54_readers.ipynb #e33c0172
