@@ -92,7 +92,8 @@ def claims_text(
     table,  # rows of `claims`
 ) -> pd.DataFrame:  # text
     "The claims page for people."
-    coarse = {"benchmarks": 0, "percent": 2, "GMAC": 1, "ms": 1, "million": 1, "difference in HC18 validity (%)": 2}
+    coarse = {"benchmarks": 0, "percent": 2, "points": 2,
+              "GMAC": 1, "ms": 1, "million": 1, "difference in HC18 validity (%)": 2}
     places = [0 if unit.startswith("of ") else coarse[unit] if unit in coarse else 4 for unit in table["unit"]]
     ours = [number(v, d) if pd.isna(lo) else f"{number(v, d)} [{number(lo, d)}, {number(hi, d)}]"
             for v, lo, hi, d in zip(table["ours"], table["low"], table["high"], places, strict=True)]

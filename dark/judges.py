@@ -168,10 +168,12 @@ def judge_harm(
     adjusted = holm([test.p for test in tests.values()])
     worse = [direction(test, p) == "found" for test, p in zip(tests.values(), adjusted)]
     found = "found" if all(t.high < margin for t in tests.values()) else "opposed" if any(worse) else "undecided"
-    brain = tests["brain_subplanes"]
+    worst = max(tests, key=lambda benchmark: tests[benchmark].high)
+    decides = tests[worst]
     shown = "; ".join(f"{b} {100 * t.difference:+.1f} points [{number(100 * t.low, 1)}, {number(100 * t.high, 1)}], "
                       f"Holm over 2 tests: {p_value(p)}" for (b, t), p in zip(tests.items(), adjusted))
-    return dict(ours=100 * brain.difference, low=100 * brain.low, high=100 * brain.high, unit="percent",
+    return dict(ours=100 * decides.difference, low=100 * decides.low, high=100 * decides.high, unit="points",
                 direction=found, where=f"stage 42_embeddings, profile {profile}", verdict=on_profile(profile, found),
                 reason=f"{found}: change of confusions with related classes since the sign change, DARK minus "
-                       f"zero-off: {shown}; {brain.n} seeds, margin of harm {100 * margin:.0f} points")
+                       f"zero-off: {shown}; {decides.n} seeds. *ours* is {worst}, whose interval reaches further "
+                       f"towards the margin of harm, {100 * margin:.0f} points")
