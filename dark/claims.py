@@ -17,7 +17,7 @@ from .judges import (judge_best_epoch, judge_decorrelation, judge_gmacs, judge_h
                          judge_teacher, judge_three, printed_ratio)
 from .printed import judge_value
 from .report import markdown_table, number
-from .stages import repeated, sequences
+from .stages import all_stages
 from .verdicts import family, judge_order, not_run, reproduced_or_not, verdicts
 
 # %% ../nbs/lib/53_claims.ipynb #6d4565c1
@@ -57,14 +57,13 @@ def judge_claim(
 def say_whose(
     text: str,  # that may name a stage
     profile,    # that it is of
+    homes,      # stem of a stage -> profiles that run it, its home first
 ) -> str:
     "A verdict or its reason, with the profile of a stage that this profile lacks."
-    homes = {stem: name for name, stems in sequences.items() for stem in stems}
-    skipped = repeated[profile] if profile in repeated else ()
     def extend(found):
-        home = homes[found[1]] if found[1] in homes else "phantom"
-        own = found[1] in sequences[profile] if profile in sequences else home == "phantom" and found[1] not in skipped
-        return found[0] if own else f"{found[0]} of profile {home}"
+        if found[1] not in homes:
+            raise ValueError(f"{text!r} names a stage that is not in nbs/paper: correct it where it comes from")
+        return found[0] if profile in homes[found[1]] else f"{found[0]} of profile {homes[found[1]][0]}"
     return re.sub(r"stage (\d\d_\w+)", extend, text)
 
 # %% ../nbs/lib/53_claims.ipynb #55683f5b
@@ -75,12 +74,12 @@ def claims(
     profile,      # that the ledger is of
 ) -> pd.DataFrame:  # one row for each claim, then one for each printed number
     "Every claim and every printed number, with a verdict."
-    tests = family(definitions, ledger)
+    tests, homes = family(definitions, ledger), {stage.stem: stage.profiles for stage in all_stages()}
     rows = [judge_claim(claim, ledger, reference, profile, tests) for claim in definitions.to_dict("records")]
     rows += [judge_value(line, ledger, profile) for line in reference.to_dict("records")]
     table = pd.DataFrame([blank | row for row in rows])
     for column in ("verdict", "reason"):
-        table[column] = [say_whose(text, profile) for text in table[column]]
+        table[column] = [say_whose(text, profile, homes) for text in table[column]]
     known = table["verdict"].isin(verdicts) | table["verdict"].str.fullmatch(f"{not_run}.+")
     if not known.all():
         raise ValueError(f"no verdict of the fixed set: {', '.join(table.loc[~known, 'id'])}; it is one of {verdicts}, "

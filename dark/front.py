@@ -12,7 +12,7 @@ import pandas as pd
 
 from . import paths
 from .report import markdown_table, number
-from .stages import all_stages, sequences, title
+from .stages import all_stages, title
 
 # %% ../nbs/lib/53_front.ipynb #f004e5f8
 def not_made(
@@ -83,7 +83,7 @@ def stage_map(
     "Which notebook makes what, and the command that runs it."
     rows = []
     for stage in all_stages():
-        home = profile if stage in all_stages(profile) else next(p for p in sequences if stage.stem in sequences[p])
+        home = profile if profile in stage.profiles else stage.profiles[0]
         option = "" if home == profile else f"--profile {home} "
         made = sorted(p.name for p in (paths.figures / home).glob(f"{stage.stem}.*"))
         links = [f"[{name.partition('.')[2]}](../figures/{home}/{name})" for name in made]

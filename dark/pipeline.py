@@ -23,7 +23,7 @@ from .page import write_page
 from .recipe import get_profile
 from .repro import atomic_write, environment
 from .stages import (all_stages, collect_outputs, find_stage, product_files, read_records, remove_outputs,
-                         sequences, stage_key, standing, title, write_records)
+                         stage_key, standing, title, write_records)
 
 # %% ../nbs/lib/50_pipeline.ipynb #5db08d47
 class Sequence:
@@ -188,10 +188,10 @@ def select(
     text = arguments.from_ if arguments.only is None else arguments.only
     if text is None:
         return stages
-    if text and not any(stage.stem.startswith(text) for stage in stages):
-        for profile in ("phantom", *sequences):
-            if found := [stage.stem for stage in all_stages(profile) if stage.stem.startswith(text)]:
-                raise LookupError(f"{found[0]} is a stage of another profile: dark_paper --profile {profile}")
+    elsewhere = [stage for stage in all_stages() if text and stage.stem.startswith(text)]
+    if elsewhere and not any(stage.stem.startswith(text) for stage in stages):
+        home = elsewhere[0].profiles[0]
+        raise LookupError(f"{elsewhere[0].stem} is a stage of another profile: dark_paper --profile {home}")
     stage = find_stage(text, stages)
     return stages[stages.index(stage):] if arguments.only is None else [stage]
 

@@ -136,12 +136,22 @@ def parameter_problems(notebook: dict) -> list:
             names.append(ast.unparse(node.targets[0]))
         else:
             problems.append(f"the parameters cell holds more than literals: {ast.unparse(node)}")
-    return problems if "profile" in names else [*problems, "profile is no parameter"]
+    return problems + [f"{name} is no parameter" for name in ("profile", "profiles", "needs") if name not in names]
+
+
+def locate_problems(notebook: dict) -> list:
+    "Items that a pipeline notebook locates by name, and does not name in its parameter needs."
+    nodes = [node for source in cell_sources(notebook, "code") for outer in body(source) for node in ast.walk(outer)]
+    needs = [ast.literal_eval(node.value) for node in nodes
+             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "needs" and is_literal(node.value)]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "locate"]
+    return [f"locates {word.value}, which is not among its needs" for node in calls for word in node.args
+            if isinstance(word, ast.Constant) and not any(word.value in names for names in needs)]
 
 
 def pipeline_problems(notebook: dict) -> list:
     "What is wrong with a pipeline notebook: it loads, calls, shows, saves and asserts, and defines nothing."
-    problems = parameter_problems(notebook)
+    problems = parameter_problems(notebook) + locate_problems(notebook)
     if not any(re.match(r"# \S", text) for text in cell_sources(notebook, "markdown")[:1]):
         problems.append("the first text does not start with a title")
     for source in cell_sources(notebook, "code"):

@@ -59,7 +59,7 @@ def test_pipeline_notebook(path):
     assert rules.pipeline_problems(load(path)) == []
 
 
-PARAMETERS = 'profile = "phantom"'
+PARAMETERS = 'profile = "phantom"\nprofiles = ["phantom"]\nneeds = ["hc18"]'
 
 
 @pytest.mark.parametrize("cells, said", [
@@ -69,7 +69,10 @@ PARAMETERS = 'profile = "phantom"'
     ((PARAMETERS, "table = read('data/results/phantom.csv')"), "contains a path"),
     ((PARAMETERS, "where = Path('x')"), "makes a path"),
     ((PARAMETERS, "import os\nos.sep"), "imports are not alone"),
-    (("size = 3",), "profile is no parameter"),
+    ((PARAMETERS.replace("profile =", "size ="),), "profile is no parameter"),
+    ((PARAMETERS.replace("profiles", "size"),), "profiles is no parameter"),
+    ((PARAMETERS.replace("needs", "size"),), "needs is no parameter"),
+    ((PARAMETERS, "frames = fetch.locate('hc19')"), "locates hc19, which is not among its needs"),
     ((PARAMETERS + "\nn = len('x')",), "more than literals"),
 ])
 def test_pipeline_rule_finds(cells, said):
@@ -78,7 +81,8 @@ def test_pipeline_rule_finds(cells, said):
 
 
 def test_pipeline_rule_permits():
-    cells = (PARAMETERS + "\nseeds = [0, 1]", "import os", 'rows = table["five_planes/f1"].map(lambda x: 1 / x)')
+    cells = (PARAMETERS + "\nseeds = [0, 1]", "import os", "frames = fetch.locate('hc18')",
+             'rows = table["five_planes/f1"].map(lambda x: 1 / x)')
     assert rules.pipeline_problems(code(*cells, tags=["parameters"])) == []
     assert rules.pipeline_problems(code(*cells)) == ["0 cells are tagged parameters, not one"]
 

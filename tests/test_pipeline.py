@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, dark_paper, load
 
 from dark import paths, pipeline
+from dark.doctor import needed_items
 from dark.stages import all_stages
 
 IMPORTS = "from pathlib import Path\nfrom dark.ledger import Ledger, row\nfrom dark.repro import sha256"
@@ -18,9 +19,10 @@ SHOW = """folder = Path('figures', profile)
 folder.mkdir(parents=True, exist_ok=True)
 (folder / '{stem}.csv').write_text(Ledger(profile).read().to_csv())"""
 NEEDS = "class NeedsData(Exception): ...\nraise NeedsData('needs `dark_fetch toys`')"
+PARAMETERS = 'profile = "phantom"\nprofiles = ["phantom", "smoke"]\nneeds = []'
 
 
-def notebook(root, stem, code, parameters='profile = "phantom"'):
+def notebook(root, stem, code, parameters=PARAMETERS):
     "Write a toy stage."
     cells = [{"cell_type": "markdown", "id": "c0", "metadata": {}, "source": f"# Toy {stem}"}]
     for number, source in enumerate([parameters, IMPORTS, code], start=1):
@@ -205,9 +207,45 @@ def test_profiles_do_not_share_results(toys, fast):
     assert fast == ["10_first", "30_second", "60_table"]
 
 
+PHANTOM = """
+00_setup 10_data 20_teacher 30_train 40_zero_shot 41_probe 42_embeddings 43_coreml 50_published_teacher
+51_published_confusions 60_table1_zero_shot 61_table2_probing 63_table4_coreml 70_figure2_dynamics
+71_figure_embeddings 72_figure_logits 73_figure_dynamics 74_figure_confusions 79_figureS1_phantom 90_claims
+""".split()
+REPEATED = {"43_coreml", "51_published_confusions", "63_table4_coreml", "79_figureS1_phantom"}
+RUNS = {"smoke": PHANTOM, "phantom": PHANTOM, "gap": [stem for stem in PHANTOM if stem not in REPEATED],
+        "hc18": ["00_setup", "32_hc18", "50_published_teacher", "62_table3_hc18",
+                 "75_figure_hc18", "90_claims"],
+        "paper": ["00_setup", "45_zero_shot_real", "46_probe_real", "50_published_teacher", "90_claims"]}
+
+
+@pytest.mark.parametrize("profile", RUNS)
+def test_which_stages_a_profile_runs(profile):
+    assert [stage.stem for stage in all_stages(profile)] == RUNS[profile]
+
+
+@pytest.mark.parametrize("stage", all_stages(), ids=lambda stage: stage.stem)
+def test_what_a_stage_says_of_itself(stage):
+    "Its home comes first and is what its notebook starts with; its needs are items."
+    assert f'profile = "{stage.profiles[0]}"' in stage.notebook.read_text().replace('\\"', '"')
+    assert len(set(stage.profiles)) == len(stage.profiles) and set(stage.profiles) <= set(RUNS)
+    assert needed_items(stage) == sorted(stage.needs)
+
+
+@pytest.mark.parametrize("line, said", [
+    ('profiles = ["fantom"]', "profiles of 60_table is wrong: unknown profile 'fantom'"),
+    ("profil = []", "60_table does not say its profiles"),
+])
+def test_a_notebook_that_does_not_say_where_it_belongs(toys, fast, capsys, line, said):
+    notebook(toys, "60_table", "1", parameters=f'profile = "phantom"\n{line}\nneeds = []')
+    assert run() == 2 and fast == []
+    assert said in capsys.readouterr().err
+
+
 def test_a_profile_runs_its_own_stages(toys, fast):
-    for stem in ("00_setup", "32_hc18", "62_table3_hc18"):
-        notebook(toys, stem, "1")
+    notebook(toys, "00_setup", "1", PARAMETERS.replace('"smoke"', '"smoke", "hc18"'))
+    for stem in ("32_hc18", "62_table3_hc18"):
+        notebook(toys, stem, "1", 'profile = "hc18"\nprofiles = ["hc18"]\nneeds = []')
     assert run() == 0 and fast == ["00_setup", "10_first", "30_second", "60_table"]
     fast.clear()
     assert pipeline.dark_paper(["--profile", "hc18"]) == 0
@@ -257,7 +295,7 @@ def test_contradicting_arguments(toys, capsys):
 
 
 def test_a_notebook_without_the_parameter(toys, fast, capsys):
-    notebook(toys, "60_table", "1", parameters="profil = 'phantom'")
+    notebook(toys, "60_table", "1", parameters=PARAMETERS.replace("profile =", "profil ="))
     assert run() == 2 and fast == []
     assert "60_table has no parameter profile" in capsys.readouterr().err
 
