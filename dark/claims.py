@@ -11,14 +11,11 @@ import re
 import numpy as np
 import pandas as pd
 
-from .counts import cpu_ratio, judge_phone, judge_size
-from .imitated import judge_imitation
-from .judges import (judge_best_epoch, judge_decorrelation, judge_gmacs, judge_harm, judge_retention,
-                         judge_teacher, judge_three, printed_ratio)
+from .judges import ask
 from .printed import judge_value
 from .report import markdown_table, number
 from .stages import all_stages
-from .verdicts import family, judge_order, not_run, reproduced_or_not, verdicts
+from .verdicts import family, judge_order, judges, not_run, verdicts
 
 # %% ../nbs/lib/53_claims.ipynb #6d4565c1
 blank = dict(id="", claim="", printed="", ours=np.nan, low=np.nan, high=np.nan, unit="", direction="", verdict="",
@@ -33,24 +30,13 @@ def judge_claim(
     tests,      # of `family`
 ) -> dict:  # a row of the claims page
     "Verdict on a claim."
-    special = {"C3": lambda: judge_three(reference), "F1": lambda: judge_teacher(ledger, reference),
-               "H1": lambda: judge_imitation(ledger),
-               "F2": lambda: judge_gmacs(claim, ledger, reference),
-               "F3": lambda: judge_best_epoch(claim, ledger, profile),
-               "C6": lambda: judge_decorrelation(ledger, profile), "R2": lambda: judge_harm(ledger, profile),
-               "T1": lambda: judge_retention(ledger, reference, profile),
-               "F4": lambda: dict(verdict=reproduced_or_not(False), reason=claim["note"],
-                                  where="read in the released repository, not executed by this code")}
-    if claim["id"] in special:
-        judged = special[claim["id"]]()
+    if claim["id"] in judges:
+        judged = ask(claim, ledger, reference, profile)
     elif claim["metric"]:
         judged = judge_order(claim, tests, profile)
     else:
-        ratio = printed_ratio(claim["id"], reference) if claim["id"] in ("C4", "T2") else ""
-        measured = {"C4": judge_size, "C5": judge_phone, "T2": judge_phone}
-        judged = measured[claim["id"]](claim, ledger) if claim["id"] in measured else None
-        ratio += cpu_ratio(ledger) if claim["id"] == "T2" else ""
-        judged = judged or dict(verdict=not_run + claim["needs"], reason=ratio)
+        raise ValueError(f"nobody judges claim {claim['id']}: give it a metric in claims.csv, or register a function "
+                         f"in dark.judges with @judge({claim['id']!r})")
     return dict(id=claim["id"], claim=claim["claim"], printed=claim["printed"]) | judged
 
 # %% ../nbs/lib/53_claims.ipynb #8b9c3815

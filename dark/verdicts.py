@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['phantom_only', 'verdicts', 'not_run', 'least_seeds', 'needs_seeds', 'phantom_profiles', 'real_profiles', 'released',
-           'final_rows', 'final_scores', 'reproduced_or_not', 'holm', 'compare', 'scores_or_released', 'difference',
-           'family', 'direction', 'on_profile', 'zero_shot', 'judge_order']
+           'evidence', 'judges', 'final_rows', 'final_scores', 'reproduced_or_not', 'holm', 'compare',
+           'scores_or_released', 'difference', 'family', 'direction', 'on_profile', 'zero_shot', 'judge_order', 'judge']
 
 # %% ../nbs/lib/26_verdicts.ipynb #bf5b4ce6
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 
@@ -167,3 +169,23 @@ def judge_order(
                 reason=f"{found}: {claim['better']} minus {claim['worse']}, {kind} over {test.n} seeds, p: "
                        f"{p_value(test.p)}, Holm over {len(tests)} tests: {p_value(adjusted)}. "
                        f"{claim['note']}".strip())
+
+# %% ../nbs/lib/26_verdicts.ipynb #df29087a
+evidence = ("claim", "ledger", "reference", "profile")  # what a judge may ask for
+judges = {}  # id of a claim -> its judge
+
+
+def judge(
+    *claims,  # ids in claims.csv
+):  # decorator; ValueError for a second judge of a claim, or an argument that is no evidence
+    "Register a function as the judge of claims."
+    def register(function):
+        asked = [p.name for p in signature(function).parameters.values() if p.default is p.empty]
+        if unknown := sorted(set(asked) - set(evidence)):
+            raise ValueError(f"{function.__name__} asks for {unknown[0]}: a judge can have {', '.join(evidence)}")
+        for claim in claims:
+            if claim in judges and judges[claim].__name__ != function.__name__:
+                raise ValueError(f"{claim} has two judges: remove {judges[claim].__name__} or {function.__name__}")
+            judges[claim] = function
+        return function
+    return register

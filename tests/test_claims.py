@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from dark.claims import claims, markdown_claims
 from dark.judges import vit_gmacs
-from dark.verdicts import family, holm, not_run, verdicts
+from dark.verdicts import family, holm, judges, not_run, verdicts
 
 FOLDER = ROOT / "data" / "reference"
 IN_WORDS = {"3", "24", "26", "97", "98"}  # counts and ratios that the paper states, and prints in no table
@@ -38,6 +38,14 @@ def test_every_line_has_a_verdict(rows, profile):
 def test_every_claim_of_the_abstract_is_there():
     assert {f"C{i}" for i in range(1, 9)} | {"T1", "T2"} <= set(DEFINITIONS["id"])
     assert DEFINITIONS["id"].is_unique
+
+
+def test_every_claim_has_its_judge_and_every_judge_its_claim():
+    "A claim is judged by the rule for orders, if it names a metric, or by the function of its id; never by both."
+    by_rule, by_function = set(DEFINITIONS.loc[DEFINITIONS["metric"] != "", "id"]), set(judges)
+    assert by_rule | by_function == set(DEFINITIONS["id"]) and not by_rule & by_function
+    with pytest.raises(ValueError, match="nobody judges claim C9"):
+        claims(synthetic.ledger(), REFERENCE, pd.DataFrame([dict(DEFINITIONS.iloc[2], id="C9")]), "phantom")
 
 
 def test_phantom_never_reproduces_a_student():
