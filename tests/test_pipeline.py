@@ -325,6 +325,28 @@ def test_the_list_runs_nothing(toys, fast, capsys):
     assert said == ["done", "stale: notebook changed", "stale: 30_second comes first"]
 
 
+def test_the_report_says_of_which_code_its_results_are(toys, fast):
+    "And not what has changed since: that is for the list."
+    command = ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "nbs"], ["commit", "-q", "-m", "First"]):
+        subprocess.run([*command, *words], cwd=toys, check=True)
+    run()
+    [commit] = set(json.loads((toys / "figures/smoke/run.json").read_text())["commits"].values())
+    notebook(toys, "10_first", MEASURE.format(stem="10_first", value=0.75))
+    assert run("--only", "10") == 0
+    page = (toys / "figures/smoke/report.html").read_text()
+    assert page.count(f"done, at commit {commit}<") == 2 and page.count(f"done, at commit {commit}, with changes<") == 1
+    assert "stale" not in page
+
+
+@pytest.mark.parametrize("profile", ["phantom", "gap", "hc18"])
+def test_shipped_reports_say_of_which_code_they_are(profile):
+    page = (ROOT / "figures" / profile / "report.html").read_text(encoding="utf-8")
+    statuses = [line for line in page.splitlines() if 'class="status' in line]
+    assert len(statuses) == len(all_stages(profile)) and not any("stale" in line for line in statuses)
+    assert all("at commit" in line or "is of commit" in line for line in statuses if ": done" in line)
+
+
 def alive(pid):
     "Whether a process still runs; a zombie does not."
     try:
