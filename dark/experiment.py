@@ -9,7 +9,7 @@ __all__ = ['EMBEDDINGS', 'draw_train', 'benchmarks', 'both_splits', 'train_teach
 # %% ../nbs/lib/47_experiment.ipynb #2ed8d777
 import os
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from tqdm import tqdm
 from . import paths
 from .backend import set_threads
 from .cache import TeacherCache, write_teacher, write_views
+from .callbacks import Callback, Checkpoint, Evaluate, Log, Progress
 from .models import load_teacher, save_model, student, teacher, tokenizer
 from .phantom import Phantom
 from .prompts import BRAIN, FIVE
 from .recipe import Profile, get_profile, get_recipe
 from .repro import sha256
-from .train import Callback, Checkpoint, Evaluate, Log, Progress, fit
+from .train import fit, pair_losses
 from .work import is_done, mark_done, open_work, work_key
 from .zeroshot import ZeroShot, scores
 
@@ -71,10 +72,11 @@ def both_splits(
 def _recorders(
     profile,
     folder,  # of the run
+    key: str,  # of the run
     *more,  # further callbacks, last
 ):
     "Callbacks of a run: evaluate, then log and save what came out; the checkpoint last, so that nothing is behind it."
-    checkpoint, log = Checkpoint(folder / "checkpoint.pt"), Log(folder / "log.jsonl")
+    checkpoint, log = Checkpoint(folder / "checkpoint.pt", key), Log(folder / "log.jsonl")
     return (Evaluate(both_splits(profile)), log, *more, checkpoint)
 
 # %% ../nbs/lib/47_experiment.ipynb #173f557a
@@ -89,7 +91,7 @@ def train_teacher(
     folder = paths.runs(profile.name) / "teacher"
     if not is_done(folder, key):
         open_work(folder, key)
-        model, callbacks = teacher(profile), _recorders(profile, folder, Progress("teacher"))
+        model, callbacks = teacher(profile), _recorders(profile, folder, key, Progress("teacher"))
         data = TeacherCache(views, profile.teach.batch, teacher=False)
         fit(model, data, get_recipe("no-kd"), profile.teach, callbacks=callbacks, accelerator=Accelerator(cpu=True))
         save_model(model, folder / "model.pt")
@@ -174,8 +176,9 @@ def distil(
         (folder / "checkpoint.pt").unlink(missing_ok=True)  # it lies behind what was lost or damaged
     data = TeacherCache(paths.runs(name) / "views", profile.distil.batch, seed, teacher=objective.needs_teacher)
     tau = data.scale / profile.target_scale if objective.needs_teacher else 1.0
-    model, callbacks = student(profile, seed), _recorders(profile, folder, Snapshot(folder), _StopWithParent(parent))
-    fit(model, data, objective, profile.distil, tau=tau, callbacks=callbacks, accelerator=Accelerator(cpu=True))
+    callbacks = _recorders(profile, folder, key, Snapshot(folder), _StopWithParent(parent))
+    model, forward, cpu = student(profile, seed), partial(pair_losses, tau=tau), Accelerator(cpu=True)
+    fit(model, data, objective, profile.distil, forward=forward, callbacks=callbacks, accelerator=cpu)
     save_model(model, folder / "model.pt")
     mark_done(folder, key, ("model.pt", "log.jsonl", *epochs))
 

@@ -18,8 +18,8 @@ from .repro import atomic_write, sha256
 
 # %% ../nbs/lib/36_work.ipynb #ee572f37
 CODE = (
-    "anatomy", "biometry", "cache", "experiment", "images", "loss", "models", "phantom", "prompts", "repro", "schedule",
-    "stats", "train", "zeroshot",
+    "anatomy", "biometry", "cache", "callbacks", "experiment", "images", "loss", "models", "phantom", "prompts", "repro",
+    "schedule", "stats", "train", "zeroshot",
 )  # fmt: skip
 PACKAGES = ("torch", "timm", "open_clip_torch")
 
