@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from test_loss_gather import RANKS, TwoTowers, join, leave
 
 from dark import paths
+from dark.callbacks import Callback
 from dark.fullrun import start_run, train_epochs
 from dark.models import build, load_student, save_model
-from dark.paper import FullRun, run_batch
+from dark.paper import fit_taught
 from dark.phantom import Phantom
 from dark.prompts import caption
 from dark.readers import find_readers
@@ -34,29 +35,46 @@ class Student(TwoTowers):
         self.float()
 
 
-def batches(epoch, own=slice(None)):
+class Batches:
     "Two batches of an epoch: pictures for both models, tokens; the rows of a rank, or all."
-    for number in range(2):
-        generator = torch.Generator().manual_seed(10 * epoch + number)
-        made = (torch.randn(RANKS * PAIRS, width, generator=generator)[own] for width in (5, 5, 6))
-        yield tuple(made)
+
+    def __init__(self, own=slice(None), ranks=1):
+        self.own, self.ranks = own, ranks
+
+    def __len__(self):
+        return 2
+
+    def epoch(self, number):
+        for step in range(2):
+            generator = torch.Generator().manual_seed(10 * number + step)
+            made = (torch.randn(RANKS * PAIRS, width, generator=generator)[self.own] for width in (5, 5, 6))
+            yield tuple(made)
 
 
-def train(folder, own=slice(None)):
-    quick = replace(PAPER, distil=PAPER.distil._replace(warmup=1, lr=0.05))
+def train(folder, batches):
+    quick = replace(PAPER, distil=PAPER.distil._replace(warmup=1, lr=0.05, epochs=4))
     student, teacher = Student(), Student().requires_grad_(False)
     with torch.no_grad():
         teacher.image.weight.mul_(-1)
-    run = FullRun(student, teacher, get_recipe("dark-b2-e-0.8"), quick, total=8, accelerator=Accelerator(cpu=True))
-    train_epochs(run, lambda epoch: batches(epoch, own), 2, folder, "key")
+    cpu, recipe = Accelerator(cpu=True), get_recipe("dark-b2-e-0.8")
+    train_epochs(student, teacher, batches, recipe, quick, folder, "key", cpu)
 
 
-def first_gradients(file, own=slice(None)):
+class KeepGradients(Callback):
     "Of the first of the two batches of a step: neither clipped nor scaled by the optimizer."
-    run = FullRun(Student(), Student().requires_grad_(False), get_recipe("dark-b2-e-0.8"), PAPER, total=2000,
-                  accelerator=Accelerator(cpu=True))
-    run_batch(run, *next(batches(0, own)))
-    torch.save([p.grad for p in run.plain.parameters()], file)
+
+    def __init__(self, file):
+        self.file = file
+
+    def after_step(self, run):
+        if run.step == 1:
+            torch.save([p.grad for p in run.plain.parameters()], self.file)
+
+
+def first_gradients(file, batches):
+    brief = replace(PAPER, distil=PAPER.distil._replace(epochs=1))
+    fit_taught(Student(), Student().requires_grad_(False), batches, get_recipe("dark-b2-e-0.8"), brief,
+               (KeepGradients(file),), Accelerator(cpu=True))
 
 
 def one_rank(rank, folder):
@@ -64,16 +82,18 @@ def one_rank(rank, folder):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="1")  # asked for, not used: `join` meets in a file
     join(rank, folder)
     own = slice(rank * PAIRS, (rank + 1) * PAIRS)
-    first_gradients(folder / f"gradients-{rank}.pt", own)
-    train(folder / "two", own)
+    first_gradients(folder / f"gradients-{rank}.pt", Batches(own, RANKS))
+    train(folder / "two", Batches(own, RANKS))
+    with pytest.raises(ValueError, match="divided among 1 processes, not 2"):
+        train(folder / "undivided", Batches())
     assert dist.get_world_size() == RANKS
     leave()
 
 
 def test_two_processes_train_as_one(tmp_path):
     torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=RANKS)
-    train(tmp_path / "one")
-    first_gradients(tmp_path / "gradients.pt")
+    train(tmp_path / "one", Batches())
+    first_gradients(tmp_path / "gradients.pt", Batches())
     expected = torch.load(tmp_path / "gradients.pt")
     assert max(g.abs().max() for g in expected) > 0.01
     for rank in range(RANKS):
