@@ -24,6 +24,7 @@ from tqdm import tqdm
 from . import paths
 from .backend import set_threads
 from .biometry import days, is_evaluated, predicted_day
+from .callbacks import Callback
 from .candidates import fit_candidates, predict_candidates
 from .captions import caption_tokenizer, candidate_student
 from .experiment import run_folder
@@ -124,13 +125,14 @@ def train_job(
     if job.objective.source == "phantom":
         take_over(model, profile, torch.load(phantom_student(job.seed), weights_only=True))
 
-    def stop_with_parent(_):
-        if parent not in (os.getpid(), os.getppid()):
-            os._exit(1)  # an exception would end this student, and leave the worker waiting for the next
+    class StopWithParent(Callback):
+        def after_epoch(self, run):
+            if parent not in (os.getpid(), os.getppid()):
+                os._exit(1)  # an exception would end this student, and leave the worker waiting for the next
 
     training = profile.distil._replace(epochs=job.epochs, lr=job.lr)
     seed = 1000 * job.seed + job.fold
-    losses = fit_candidates(model, scored, train, job.objective, training, profile, seed, stop_with_parent)
+    losses = fit_candidates(model, scored, train, job.objective, training, profile, seed, (StopWithParent(),))
     with atomic_write(job_file(profile, job)) as part:
         np.savez(part, rows=held_out, scores=predict_candidates(model, scored, held_out, profile), losses=losses)
 

@@ -72,7 +72,7 @@ class KeepGradients(Callback):
 
 
 def first_gradients(file, batches):
-    brief = replace(PAPER, distil=PAPER.distil._replace(epochs=1))
+    brief = replace(PAPER, distil=PAPER.distil._replace(epochs=1, warmup=0))
     fit_taught(Student(), Student().requires_grad_(False), batches, get_recipe("dark-b2-e-0.8"), brief,
                (KeepGradients(file),), Accelerator(cpu=True))
 
