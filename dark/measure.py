@@ -17,10 +17,10 @@ from .experiment import benchmarks, run_folder
 from .ledger import row
 from .models import load_student, load_teacher, parameters
 from .prompts import BRAIN, FIVE
-from .published import both_f1
+from .published import both_f1, joint_counts
 from .recipe import Profile, get_recipe
 from .repro import atomic_write
-from .stats import bootstrap, confusion, fraction_of_counts, hits, macro_f1, percentile_interval
+from .stats import bootstrap, fraction_of_counts, hits, macro_f1, percentile_interval
 from .zeroshot import paper_metrics, scores
 
 # %% ../nbs/lib/53_measure.ipynb #b6ac8dff
@@ -48,9 +48,7 @@ def intervals(
     heads,  # table of the evaluated heads: valid
 ) -> dict:  # metric -> (low, high), 95%
     "Bootstrap over pictures; brain pictures belong to both plane benchmarks and are drawn together."
-    counts = np.zeros((len(five), 42))
-    counts[:, :30] = confusion(five.truth, five.predicted, FIVE).reshape(-1, 30)
-    counts[five.truth == "brain", 30:] = confusion(brain.truth, brain.predicted, BRAIN).reshape(-1, 12)
+    counts = joint_counts(len(five), five_planes=(slice(None), five), brain_subplanes=(five.truth == "brain", brain))
     five_draws, brain_draws = bootstrap(both_f1, counts, n=1000).T
     valid_draws = bootstrap(fraction_of_counts, hits(heads.valid), n=1000, seed=1)
     draws = paper_metrics(five_draws, brain_draws, valid_draws)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['item', 'scores_file', 'predictions_file', 'results_file', 'ArrayUnpickler', 'read_scores', 'hc18_predictions',
-           'read_predictions', 'plane_predictions', 'printed_f1', 'plane_counts', 'both_f1', 'ledger_row',
-           'published_rows']
+           'read_predictions', 'plane_predictions', 'printed_f1', 'count_columns', 'joint_counts', 'plane_counts',
+           'both_f1', 'ledger_row', 'published_rows']
 
 # %% ../nbs/lib/33_published.ipynb #3700484b
 import codecs
@@ -118,24 +118,45 @@ def printed_f1(
     path = find_file(folder, results_file.format(benchmark=benchmark), item)
     return float(read_csv(path, {"model": str, "f1": float}, rows=1)["f1"].iloc[0])
 
+# %% ../nbs/lib/33_published.ipynb #54ff1f5f
+def count_columns() -> dict:  # benchmark -> (slice of the columns, number of classes)
+    "Where the confusion counts of each benchmark lie: C classes take C x (C + 1) columns, the last for others."
+    where, start = {}, 0
+    for name, benchmark in benchmarks.items():
+        size = len(benchmark.classes)
+        where[name], start = (slice(start, start + size * (size + 1)), size), start + size * (size + 1)
+    return where
+
+# %% ../nbs/lib/33_published.ipynb #3f6d376d
+def joint_counts(
+    images,    # how many
+    **tables,  # benchmark -> (which of the images it has, as an index; its table of truth and predicted)
+) -> np.ndarray:  # (images, columns of all benchmarks); zeros where a benchmark lacks an image
+    "Confusion counts of all benchmarks, side by side for each image, so that one bootstrap can serve them."
+    where = count_columns()
+    counts = np.zeros((images, max(part.stop for part, _ in where.values())))
+    for name, (held, table) in tables.items():
+        found = confusion(table["truth"], table["predicted"], benchmarks[name].classes.values())
+        counts[held, where[name][0]] = found.reshape(len(table), -1)
+    return counts
+
 # %% ../nbs/lib/33_published.ipynb #87bd9b9e
 def plane_counts(
     five,   # table of `plane_predictions`, five_planes
     brain,  # table of `plane_predictions`, brain_subplanes: images out of `five`
-) -> np.ndarray:  # (len(five), 30 + 12) counts of both benchmarks for each image; zeros for images that `brain` lacks
-    "Confusion counts of the five planes (5 x 6) and, beside them, of the brain sub-planes (3 x 4)."
+) -> np.ndarray:  # of `joint_counts`, a row for each image of `five`
+    "Confusion counts of the five planes and, beside them, of the brain sub-planes."
     row = {image: i for i, image in enumerate(five["image"])}
-    five_classes, brain_classes = (benchmarks[b].classes.values() for b in ("five_planes", "brain_subplanes"))
-    counts = np.zeros((len(five), 42))
-    counts[:, :30] = confusion(five["truth"], five["predicted"], five_classes).reshape(-1, 30)
-    brain_counts = confusion(brain["truth"], brain["predicted"], brain_classes).reshape(-1, 12)
-    counts[[row[image] for image in brain["image"]], 30:] = brain_counts
-    return counts
+    return joint_counts(len(five), five_planes=(slice(None), five),
+                        brain_subplanes=([row[image] for image in brain["image"]], brain))
 
 # %% ../nbs/lib/33_published.ipynb #ce925c28
-def both_f1(counts):
-    "Macro-F1 of the five planes and of the brain sub-planes, (n, 2), of summed `plane_counts`, (n, 42)."
-    return np.stack([f1_of_counts(counts[:, :30].reshape(-1, 5, 6)), f1_of_counts(counts[:, 30:].reshape(-1, 3, 4))], 1)
+def both_f1(
+    counts,  # (n, columns) of `joint_counts`, summed
+) -> np.ndarray:  # (n, benchmarks)
+    "Macro-F1 of each benchmark, in the order of `dark.labels.benchmarks`: five planes, brain sub-planes."
+    return np.stack([f1_of_counts(counts[:, part].reshape(-1, size, size + 1))
+                     for part, size in count_columns().values()], 1)
 
 # %% ../nbs/lib/33_published.ipynb #f24278f4
 def ledger_row(metric, value, draws, n):
