@@ -8,9 +8,7 @@ __all__ = ['EMBEDDINGS', 'draw_train', 'benchmarks', 'both_splits', 'train_teach
 
 # %% ../nbs/lib/47_experiment.ipynb #2ed8d777
 import os
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import lru_cache, partial
-from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +16,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from . import paths
-from .backend import set_threads
 from .cache import TeacherCache, write_teacher, write_views
 from .callbacks import Callback, Checkpoint, Evaluate, Log, Progress
 from .models import load_teacher, save_model, student, teacher, tokenizer
+from .parallel import in_parallel
 from .phantom import Phantom
 from .prompts import BRAIN, FIVE
 from .recipe import Profile, get_profile, get_recipe
@@ -102,20 +100,6 @@ def train_teacher(
         write_teacher(views, load_teacher(profile, folder / "model.pt"))
     return folder
 
-# %% ../nbs/lib/47_experiment.ipynb #4009249d
-class _StopWithParent(Callback):
-    "Ends a worker whose parent has gone, so that an interrupted pipeline leaves nothing running."
-
-    def __init__(
-        self,
-        parent: int,  # process id
-    ):
-        self.parent = parent
-
-    def after_step(self, run):
-        if self.parent not in (os.getpid(), os.getppid()):
-            os._exit(1)  # an exception would end this run, and leave the worker waiting for the next
-
 # %% ../nbs/lib/47_experiment.ipynb #db1840d9
 class Snapshot(Callback):
     "Saves the model after each epoch, as epoch-01.pt, epoch-02.pt, ..."
@@ -161,10 +145,8 @@ def distil(
     name: str,  # profile; a name, since it travels to another process
     recipe: str,
     seed: int,
-    parent: int,  # process that waits for this run
 ) -> None:
-    "Train one student, unless that is done. One thread: the same numbers on any number of cores."
-    set_threads(1)
+    "Train one student, unless that is done."
     profile, objective = get_profile(name), get_recipe(recipe)
     folder, key = run_folder(profile, recipe, seed), student_key(profile, recipe, seed)
     if is_done(folder, key):
@@ -176,7 +158,7 @@ def distil(
         (folder / "checkpoint.pt").unlink(missing_ok=True)  # it lies behind what was lost or damaged
     data = TeacherCache(paths.runs(name) / "views", profile.distil.batch, seed, teacher=objective.needs_teacher)
     tau = data.scale / profile.target_scale if objective.needs_teacher else 1.0
-    callbacks = _recorders(profile, folder, key, Snapshot(folder), _StopWithParent(parent))
+    callbacks = _recorders(profile, folder, key, Snapshot(folder))
     model, forward, cpu = student(profile, seed), partial(pair_losses, tau=tau), Accelerator(cpu=True)
     fit(model, data, objective, profile.distil, forward=forward, callbacks=callbacks, accelerator=cpu)
     save_model(model, folder / "model.pt")
@@ -212,17 +194,6 @@ def distil_all(
         open_work(run_folder(profile, *run), keys[run])
     total, begun = len(runs) * profile.distil.epochs, count_epochs(logs)
     bar = tqdm(total=total, initial=begun, desc=f"{len(runs)} students", unit="epoch")
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool, bar:
-        waiting = {pool.submit(distil, profile.name, *run, os.getpid()) for run in todo}
-        try:
-            while waiting:
-                ended, waiting = wait(waiting, timeout=2, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    future.result()
-                bar.update(count_epochs(logs) - bar.n)
-        except BaseException:  # an interrupt too: nothing goes on behind the user's back
-            pool.shutdown(cancel_futures=True, wait=False)
-            for worker in active_children():
-                worker.terminate()
-            raise
+    jobs = [(profile.name, *run) for run in todo]
+    in_parallel(distil, jobs, bar.desc, workers or os.cpu_count(), bar, lambda: count_epochs(logs))
     return read_logs(profile)

@@ -10,9 +10,7 @@ __all__ = ['Job', 'phantom_student', 'take_over', 'own_digests', 'job_key', 'job
 import ast
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +20,6 @@ import torch
 from tqdm import tqdm
 
 from . import paths
-from .backend import set_threads
 from .biometry import days, is_evaluated, predicted_day
 from .callbacks import Callback
 from .candidates import fit_candidates, predict_candidates
@@ -30,6 +27,7 @@ from .captions import caption_tokenizer, candidate_student
 from .experiment import run_folder
 from .folds import split_fold
 from .models import tokenizer
+from .parallel import in_parallel
 from .recipe import CandidateProfile, Objective, get_profile
 from .repro import atomic_write, sha256
 from .scored import data_file, read_data
@@ -114,10 +112,8 @@ def job_file(
 def train_job(
     name: str,  # of the profile; a name, since it travels to another process
     job: Job,
-    parent: int,  # process that waits for this one
 ) -> None:
-    "Train a student and keep its scores of the held-out images. One thread: the same numbers on any number of cores."
-    set_threads(1)
+    "Train a student and keep its scores of the held-out images."
     profile = get_profile(name)
     scored, fold = read_data(profile)
     train, held_out = split_fold(fold, job.fold, job.inner)
@@ -125,14 +121,9 @@ def train_job(
     if job.objective.source == "phantom":
         take_over(model, profile, torch.load(phantom_student(job.seed), weights_only=True))
 
-    class StopWithParent(Callback):
-        def after_epoch(self, run):
-            if parent not in (os.getpid(), os.getppid()):
-                os._exit(1)  # an exception would end this student, and leave the worker waiting for the next
-
     training = profile.distil._replace(epochs=job.epochs, lr=job.lr)
     seed = 1000 * job.seed + job.fold
-    losses = fit_candidates(model, scored, train, job.objective, training, profile, seed, (StopWithParent(),))
+    losses = fit_candidates(model, scored, train, job.objective, training, profile, seed)
     with atomic_write(job_file(profile, job)) as part:
         np.savez(part, rows=held_out, scores=predict_candidates(model, scored, held_out, profile), losses=losses)
 
@@ -146,16 +137,7 @@ def run_jobs(
     "Train the students that are not there yet, in processes of one thread each."
     todo = [job for job in jobs if not job_file(profile, job).is_file()]
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=what, unit="student")
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool, bar:
-        try:
-            for future in as_completed([pool.submit(train_job, profile.name, job, os.getpid()) for job in todo]):
-                future.result()
-                bar.update()
-        except BaseException:  # an interrupt too: nothing goes on behind the user's back
-            pool.shutdown(cancel_futures=True, wait=False)
-            for worker in active_children():
-                worker.terminate()
-            raise
+    in_parallel(train_job, [(profile.name, job) for job in todo], what, workers or os.cpu_count(), bar)
 
 # %% ../nbs/lib/60_imitation.ipynb #0ad3ddf6
 def predicted_days(

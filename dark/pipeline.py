@@ -8,6 +8,7 @@ __all__ = ['Sequence', 'parse_arguments', 'select', 'say', 'run_selected', 'dark
 # %% ../nbs/lib/50_pipeline.ipynb #9b049eae
 import argparse
 import json
+import os
 import sys
 import time
 
@@ -168,7 +169,7 @@ def outlook(self: Sequence) -> dict: # stem -> status
 # %% ../nbs/lib/50_pipeline.ipynb #8bd71f2f
 def parse_arguments(
     argv, # list of str, None for those of the command line
-) -> argparse.Namespace: # profile, only, from_, force, list
+) -> argparse.Namespace: # profile, only, from_, force, list, scheduler
     "Arguments of `dark_paper`."
     parser = argparse.ArgumentParser("dark_paper", description="Run the notebooks of the paper in order.")
     parser.add_argument("--profile", default="phantom", help="data and sizes (default: phantom)")
@@ -179,6 +180,7 @@ def parse_arguments(
     parser.add_argument("--force", action="store_true", help="run them although they are up to date; models "
                         "that are trained already are used again (make clean discards them)")
     parser.add_argument("--list", action="store_true", help="show the stages and their status, run nothing")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="tcp://host:8786, a dask cluster that sees this folder")
     return parser.parse_args(argv)
 
 # %% ../nbs/lib/50_pipeline.ipynb #34287247
@@ -234,6 +236,7 @@ def dark_paper(
 ) -> int: # 0 fine, 1 a stage failed, 2 a wrong argument, 130 interrupted
     "Command `dark_paper`."
     arguments = parse_arguments(argv)
+    os.environ.update({"DARK_SCHEDULER": arguments.scheduler} if arguments.scheduler else {})  # stages inherit it
     try:
         get_profile(arguments.profile)
         selected = select(all_stages(arguments.profile), arguments)

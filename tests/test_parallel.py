@@ -1,0 +1,75 @@
+"Many jobs: what an interrupt, the end of the parent and a cluster make of them."
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+SLEEPERS = """
+import os, time
+from dark.parallel import in_parallel
+def sleep(folder, number):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    time.sleep(300)
+if __name__ == "__main__":
+    in_parallel(sleep, [(%r, n) for n in range(4)], "sleepers", workers=2)
+"""
+SUMS = """
+import numpy as np
+from dark.parallel import in_parallel
+def total(seed):
+    return np.random.default_rng(seed).normal(size=(300, 300)) @ np.ones(300)
+if __name__ == "__main__":
+    print(np.array(in_parallel(total, [(n,) for n in range(4)], "sums", workers=2)).tobytes().hex())
+"""
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+def runs(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path, end):
+    script, marks = tmp_path / "sleepers.py", tmp_path / "marks"
+    marks.mkdir()
+    script.write_text(SLEEPERS % str(marks))
+    process = subprocess.Popen([sys.executable, script], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(marks.iterdir())) == 2)
+    workers = [int(file.name) for file in marks.iterdir()]
+    process.send_signal(end)
+    assert process.wait(60) != 0
+    wait_for(lambda: not any(map(runs, workers)), 30)
+    assert len(list(marks.iterdir())) == 2, "a job began after the end"
+
+
+def sums(tmp_path, **variables):
+    script = tmp_path / "sums.py"
+    script.write_text(SUMS)
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, timeout=200,
+                          env=os.environ | variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_cluster_gives_the_same_bytes(tmp_path):
+    distributed = pytest.importorskip("distributed", reason='dask is not installed: pip install -e ".[cluster]"')
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        there = sums(tmp_path, DARK_SCHEDULER=cluster.scheduler_address)
+    assert there == sums(tmp_path) and len(there) > 1000
