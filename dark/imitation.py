@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from . import paths
 from .biometry import days, is_evaluated, predicted_day
-from .callbacks import Callback
 from .candidates import fit_candidates, predict_candidates
 from .captions import caption_tokenizer, candidate_student
 from .experiment import run_folder
