@@ -33,7 +33,7 @@ def draw_train(
     profile: Profile,
 ) -> Path:  # folder of images.npy and tokens.npy
     "Draw the training pictures and their views, unless that is done."
-    folder, key = paths.runs(profile.name) / "views", work_key(profile)
+    folder, key = paths.runs(profile.name) / "views", work_key(profile, (draw_train,))
     if not is_done(folder, key):
         open_work(folder, key)
         batch = Phantom(profile.image_size, split="train").sample(profile.train)
@@ -85,7 +85,7 @@ def train_teacher(
     profile: Profile,
 ) -> Path:  # folder of model.pt and log.jsonl; the embeddings lie with the views
     "Train the teacher contrastively and embed all views with it, unless that is done."
-    views, key = draw_train(profile), work_key(profile)
+    views, key = draw_train(profile), work_key(profile, (train_teacher,))
     folder = paths.runs(profile.name) / "teacher"
     if not is_done(folder, key):
         open_work(folder, key)
@@ -131,7 +131,7 @@ def student_key(
     "Key of one run; a run that listens to a teacher is tied to that very teacher's embeddings."
     objective, views = get_recipe(recipe), paths.runs(profile.name) / "views"
     teacher = [sha256(views / name) for name in EMBEDDINGS] if objective.needs_teacher else None
-    return work_key(profile, objective, seed, teacher)
+    return work_key(profile, (draw_train, distil), objective, seed, teacher)
 
 # %% ../nbs/lib/47_experiment.ipynb #a44e5da8
 def count_epochs(

@@ -182,18 +182,18 @@ def test_a_change_behind_runs_nothing_in_front(toys, fast):
     assert run() == 0 and fast == ["60_table"]
 
 
-def test_a_changed_module_runs_those_that_use_it(toys, fast, tmp_path, monkeypatch):
-    package = tmp_path / "package"
+def test_changed_code_runs_those_that_use_it(toys, fast, tmp_path, monkeypatch):
+    package = tmp_path / "dark"
     package.mkdir()
-    for name in ("ledger", "repro", "stats"):
-        (package / f"{name}.py").write_text("x = 1\n")
+    for name, text in {"ledger": "class Ledger: size = 1\n", "repro": "def sha256(): return 1\n", "stats": "x = 1\n"}.items():
+        (package / f"{name}.py").write_text(text)
     monkeypatch.setattr("dark.stages.package", package)
     run()
     fast.clear()
-    (package / "stats.py").write_text("x = 2\n")   # nobody imports it
-    (package / "repro.py").write_text("x = 1  # a comment\n")
+    (package / "stats.py").write_text("x = 2\n")   # nobody uses it
+    (package / "repro.py").write_text("def sha256(): return 1  # a comment\n")
     assert run() == 0 and fast == []
-    (package / "ledger.py").write_text("from .stats import x\n")
+    (package / "ledger.py").write_text("from .stats import x\nclass Ledger: size = x\n")
     assert run() == 0 and fast == ["10_first", "30_second", "60_table"]
     fast.clear()
     (package / "stats.py").write_text("x = 3\n")   # now it counts, through the ledger
