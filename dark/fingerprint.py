@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['package', 'Part', 'definitions', 'notebook_definitions', 'fingerprint']
 
-# %% ../nbs/lib/16_fingerprint.ipynb #43695c15
+# %% ../nbs/lib/16_fingerprint.ipynb #4e665a59
 import ast
 import json
 import re
 import symtable
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +76,7 @@ def _defined(
     called = [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)][:1]
     return (names or set(called)) - {"__all__"}
 
-# %% ../nbs/lib/16_fingerprint.ipynb #6b696f3d
+# %% ../nbs/lib/16_fingerprint.ipynb #f33cbd33
 def _imported(
     tree,  # of a module or a part of it
     home: str,  # dotted name of the package that the module lies in
@@ -86,7 +86,8 @@ def _imported(
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
+                first = alias.name.split(".")[0]
+                names[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom):
             above = home.split(".")[: len(home.split(".")) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
@@ -116,8 +117,8 @@ class Part(NamedTuple):
     uses: dict  # name in the code -> dotted name of what it is
     constant: bool  # neither function nor class
 
-# %% ../nbs/lib/16_fingerprint.ipynb #6f64e08e
-@lru_cache(maxsize=None)
+# %% ../nbs/lib/16_fingerprint.ipynb #abd86cae
+@cache
 def _read_module(
     file: Path,
     written: int,  # time of last writing, ns; a file that is written again is read again
@@ -143,7 +144,7 @@ def _read_module(
         parts[defined] = Part(sha256(ast.dump(bare).encode()), uses, constant)
     return parts, imports
 
-# %% ../nbs/lib/16_fingerprint.ipynb #f49e862f
+# %% ../nbs/lib/16_fingerprint.ipynb #a5bc039b
 def _modules(
     package: Path,  # folder
 ) -> dict:  # dotted name -> what `_read_module` takes
@@ -155,7 +156,7 @@ def _modules(
         found[name] = file, file.stat().st_mtime_ns, name
     return found
 
-# %% ../nbs/lib/16_fingerprint.ipynb #a9e54f0e
+# %% ../nbs/lib/16_fingerprint.ipynb #ad93af7c
 def _find(
     target: str,  # dotted
     modules: dict,  # of `_modules`
@@ -171,7 +172,7 @@ def _find(
             return _find(".".join([imports[rest[0]], *rest[1:]]), modules) if rest[0] in imports else None
     return None
 
-# %% ../nbs/lib/16_fingerprint.ipynb #88dfb20a
+# %% ../nbs/lib/16_fingerprint.ipynb #6bba56da
 def definitions(
     targets,  # dotted names
     package: Path,  # folder; the first word of the names
@@ -203,7 +204,7 @@ def definitions(
         digests.setdefault(name, []).append(sha256(told.encode()))
     return {name: sha256("".join(sorted(found)).encode()) for name, found in sorted(digests.items())}
 
-# %% ../nbs/lib/16_fingerprint.ipynb #4af49c19
+# %% ../nbs/lib/16_fingerprint.ipynb #4f56bafa
 def notebook_definitions(
     code: str,  # of a notebook; SyntaxError if it does not parse
     package: Path,  # folder of the modules
@@ -217,7 +218,7 @@ def notebook_definitions(
     whole = {known[root] for root, dot, _ in words if root in known and dot}
     return definitions(targets - whole, package, registers=True)
 
-# %% ../nbs/lib/16_fingerprint.ipynb #5cfc3863
+# %% ../nbs/lib/16_fingerprint.ipynb #efedf63a
 def fingerprint(
     *functions,  # or classes, of this package
 ) -> str:  # 64 hexadecimal digits
@@ -228,7 +229,8 @@ def fingerprint(
         # A notebook that is being run defines its own functions; its module holds the same.
         homes = [home] if home in modules else [m for m in modules if name in _read_module(*modules[m])[0]]
         if len(homes) != 1:
-            raise ValueError(f"{name} is defined in {len(homes)} modules of {package.name}: export the notebook, or rename it")
+            raise ValueError(f"{name} is defined in {len(homes)} modules of {package.name}: "
+                             "export the notebook, or rename it")
         targets.add(f"{homes[0]}.{name}")
     found = definitions(targets, package, registers=False)
     return sha256(json.dumps(sorted(found.values())).encode())

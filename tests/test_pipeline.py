@@ -185,7 +185,8 @@ def test_a_change_behind_runs_nothing_in_front(toys, fast):
 def test_changed_code_runs_those_that_use_it(toys, fast, tmp_path, monkeypatch):
     package = tmp_path / "dark"
     package.mkdir()
-    for name, text in {"ledger": "class Ledger: size = 1\n", "repro": "def sha256(): return 1\n", "stats": "x = 1\n"}.items():
+    files = {"ledger": "class Ledger: size = 1\n", "repro": "def sha256(): return 1\n", "stats": "x = 1\n"}
+    for name, text in files.items():
         (package / f"{name}.py").write_text(text)
     monkeypatch.setattr("dark.stages.package", package)
     run()
