@@ -19,6 +19,7 @@ from . import paths
 from .cache import TeacherCache, write_teacher, write_views
 from .callbacks import Callback, Checkpoint, Evaluate, Log, Progress
 from .models import load_teacher, save_model, student, teacher, tokenizer
+from .backend import on_one_thread
 from .parallel import in_parallel
 from .phantom import Phantom
 from .prompts import BRAIN, FIVE
@@ -131,7 +132,7 @@ def student_key(
     "Key of one run; a run that listens to a teacher is tied to that very teacher's embeddings."
     objective, views = get_recipe(recipe), paths.runs(profile.name) / "views"
     teacher = [sha256(views / name) for name in EMBEDDINGS] if objective.needs_teacher else None
-    return work_key(profile, (draw_train, distil), objective, seed, teacher)
+    return work_key(profile, (draw_train, distil, on_one_thread), objective, seed, teacher)
 
 # %% ../nbs/lib/47_experiment.ipynb #a44e5da8
 def count_epochs(

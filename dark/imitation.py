@@ -26,6 +26,7 @@ from .experiment import run_folder
 from .fingerprint import fingerprint
 from .folds import split_fold
 from .models import tokenizer
+from .backend import on_one_thread
 from .parallel import in_parallel
 from .recipe import CandidateProfile, Objective, get_profile
 from .repro import atomic_write, sha256
@@ -85,7 +86,8 @@ def job_key(
     "Fingerprint of data, code and sizes that shape a student; the rest is in the name of its file."
     files = [data_file(profile)] + ([phantom_student(seed) for seed in profile.seeds] if warm else [])
     sizes = [repr(profile.student), repr(profile.distil), profile.image_size, profile.embed_dim, profile.spacings]
-    return sha256(json.dumps([fingerprint(train_job), sizes, [sha256(file) for file in files]], sort_keys=True).encode())
+    told = [fingerprint(train_job, on_one_thread), sizes, [sha256(file) for file in files]]
+    return sha256(json.dumps(told, sort_keys=True).encode())
 
 # %% ../nbs/lib/60_imitation.ipynb #9c5adb61
 def job_file(
