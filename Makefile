@@ -49,9 +49,10 @@ lab: $(STAMP)
 	.venv/bin/jupyter lab nbs/index.ipynb
 
 readme: $(STAMP)
-	.venv/bin/python -c "from dark.readme import write_readme; write_readme()"
+	.venv/bin/python -c "from dark.paper.report import write_readme; write_readme()"
 
 clean:
 	rm -rf data/runs data/cache data/results/smoke.jsonl data/results/smoke.predictions figures/smoke
 	rm -rf .pytest_cache .ruff_cache .hypothesis build dist dark_distillation.egg-info/__pycache__
-	rm -rf dark/__pycache__ tests/__pycache__
+	find dark tests -name __pycache__ -prune -exec rm -rf {} +
+	find nbs -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -10,16 +10,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def library_notebooks():
-    return sorted((ROOT / "nbs" / "lib").glob("*.ipynb"))
+def library_notebooks(root=ROOT):
+    "In reading order, which is that of imports."
+    return sorted(path for path in (root / "nbs" / "lib").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 
 
 def pipeline_notebooks():
     return sorted((ROOT / "nbs" / "paper").glob("*.ipynb"))
 
 
-def modules():
-    return sorted(path for path in (ROOT / "dark").glob("*.py") if not path.name.startswith("_"))
+def modules(root=ROOT):
+    return sorted(path for path in (root / "dark").rglob("*.py") if not path.name.startswith("_"))
+
+
+def dotted(path, root=ROOT):
+    "Name of a module inside the package, such as data.phantom."
+    return ".".join(path.relative_to(root / "dark").with_suffix("").parts)
 
 
 def load(path: Path) -> dict:
@@ -35,7 +41,7 @@ def project_files():
 
 def dark_paper(*arguments, root=ROOT, **options):
     "Run the command in a process of its own."
-    command = [sys.executable, "-c", "import sys; from dark.pipeline import dark_paper; sys.exit(dark_paper())"]
+    command = [sys.executable, "-c", "import sys; from dark.paper.run import dark_paper; sys.exit(dark_paper())"]
     return subprocess.run([*command, *arguments], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL,
                           env={**os.environ, "DARK_ROOT": str(root)}, **options)
 

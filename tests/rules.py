@@ -2,9 +2,13 @@
 import ast
 import re
 
-FLOOR_NOTEBOOK = re.compile(r"(\d\d)_([a-z][a-z0-9_]*)")
-HEAVY = {"torch", "torchvision", "timm", "open_clip", "accelerate"}
-MAX_CELL, MAX_MODULE, MAX_UNTESTED = 40, 250, 4
+SECTION = re.compile(r"(?:\d_([a-z]+)/)?\d\d_([a-z][a-z0-9_]*)")
+MAX_CELL, MAX_MODULE, MAX_UNTESTED = 40, 400, 4
+# The wall between chapters: who must not import what, though it comes earlier. None: no chapter of the package's own.
+CLOSED = {"analyse": {"distil"}, "device": {"distil", "analyse"}, "artefacts": {"distil", "device"},
+          "paper": {"distil", "device"}}
+# What loads without torch.
+LIGHT = re.compile(r"recipe|schedule|(artefacts|paper)\.\w+")
 
 # Put together from pieces, so that this file is no hit itself.
 MACHINE_PATH = re.compile("(?<![A-Za-z0-9_.~:/}])/" + "(home|root|work|Users|tmp|mnt|opt/conda)" + "/")
@@ -13,33 +17,60 @@ REGISTRY = re.compile("(" + "|".join(["py" + "pi[.]", "python" + "hosted[.]", "a
 TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".yml", ".yaml", ".csv", ".json", ".jsonl", ".html", ".cff", ""}
 
 
-def floors(stems) -> dict:
-    "Module -> floor, from the names of the library notebooks."
-    return {m[2]: int(m[1]) // 10 for m in map(FLOOR_NOTEBOOK.fullmatch, stems) if m}
+def section(path: str) -> str:
+    "Module of a library notebook, from its path in nbs/lib; the chapter `method` is the package itself."
+    chapter, stem = SECTION.fullmatch(path.removesuffix(".ipynb")).groups()
+    return stem if chapter in (None, "method") else f"{chapter}.{stem}"
 
 
-def imports(source: str) -> set:
-    "Every module that a piece of code imports, as dotted names from the root of the package."
-    names = set()
+def imports(source: str, module: str) -> set:
+    "Every module that the code of a module of the package imports, dotted; those of the package begin with dark."
+    names, package = set(), ["dark", *module.split(".")[:-1]]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, ["dark" if node.level else "", node.module]))
-            names |= {f"dark.{alias.name}" for alias in node.names} if module == "dark" else {module}
+            base = package[: len(package) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            # `from dark.core import paths` names a module, `from dark.core.paths import root` lies in one.
+            names |= {f"{whole}.{alias.name}" for alias in node.names} if whole.startswith("dark") else {whole}
     return names
 
 
-def floor_problems(module: str, source: str, table: dict) -> list:
-    "Imports that do not go to a lower floor, and heavy packages on the light floors. Strictly lower excludes cycles."
-    problems = []
-    for name in sorted(imports(source)):
-        first, *rest = name.split(".")
-        if first == "dark" and rest and table[rest[0]] >= table[module]:
-            problems.append(f"{module} (floor {table[module]}) imports {rest[0]} (floor {table[rest[0]]})")
-        if first in HEAVY and table[module] < 2 and module != "backend":
-            problems.append(f"{module} (floor {table[module]}) imports {first}")
+def import_problems(module: str, source: str, sections: list) -> list:
+    "Imports that do not go to an earlier section, or through a wall. Strictly earlier excludes circles."
+    problems, chapter = [], module.rpartition(".")[0]
+    closed = CLOSED[chapter] if chapter in CLOSED else set()
+    for name in sorted(imports(source, module)):
+        if not name.startswith("dark."):
+            continue
+        known = [s for s in sections if f"{name}.".startswith(f"dark.{s}.")]
+        if not known:
+            problems.append(f"{module} imports {name}, which is no section")
+            continue
+        other = max(known, key=len)
+        if sections.index(other) >= sections.index(module):
+            problems.append(f"{module} imports {other}, which is no earlier section")
+        elif other.rpartition(".")[0] in closed:
+            problems.append(f"{module} imports {other} through a wall")
+        elif chapter == "artefacts" and other.rpartition(".")[0] == chapter:
+            problems.append(f"{module} imports another artefact, {other}")
     return problems
+
+
+def is_patch(node) -> bool:
+    "A method that is added to a class, fastcore's way."
+    return is_symbol(node) and any("patch" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def defined_twice(sources: dict) -> list:
+    "Public names that more than one module defines."
+    homes = {}
+    for module, source in sources.items():
+        nodes = [node for node in ast.parse(source).body if not is_patch(node)]
+        for name in {name for node in nodes for name in names(node) if not name.startswith("_")}:
+            homes.setdefault(name, []).append(module)
+    return [f"{name}: {', '.join(sorted(found))}" for name, found in sorted(homes.items()) if len(found) > 1]
 
 
 def cell_sources(notebook: dict, kind: str) -> list:
@@ -63,14 +94,13 @@ def is_symbol(node) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
 
 
-def library_problems(stem: str, notebook: dict) -> list:
+def library_problems(module: str, notebook: dict) -> list:
     "What is wrong with the layout of a library notebook."
-    module = FLOOR_NOTEBOOK.fullmatch(stem)[2]
     code, prose = cell_sources(notebook, "code"), cell_sources(notebook, "markdown")
     problems = []
     if not code or code[0].strip() != f"#| default_exp {module}":
         problems.append(f"the first code cell is not `#| default_exp {module}`")
-    if not prose or not re.match(rf"# {module}\n> \S", prose[0]):
+    if not prose or not re.match(rf"# {re.escape(module)}\n> \S", prose[0]):
         problems.append(f"the first text is not `# {module}` and a one-line blockquote")
     exported = [source for source in code if is_exported(source)]
     for source in exported:

@@ -1,8 +1,8 @@
 "Made-up measurements in the form of the ledger, with known answers. They are no results, and stay out of data/."
 import pandas as pd
 
-from dark.ledger import Ledger
-from dark.report import metrics
+from dark.core.ledger import Ledger
+from dark.core.style import metrics
 
 GAIN = {"no-kd": 0., "static-kd": .02, "zero-off": .03, "coupled-b1-e-0.8": .04, "dark-b2-e-0.8": .06}
 NOISE = (.004, -.003, .001, .002, -.004)

@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from dark import paths
-from dark.frames import to_rgb
-from dark.models import build, parameters, save_model
-from dark.prompts import PLANES, plane_prompts
-from dark.readers import find_readers, public_reader
+from dark.core import paths
+from dark.data.prompts import PLANES, plane_prompts
+from dark.data.sources import NeedsData
+from dark.evaluate.zero_shot import class_embeddings, classify, find_readers, public_reader, to_rgb
+from dark.models.clip import build, parameters, save_model
+from dark.models.released import OPENAI, get_release
 from dark.recipe import get_profile
-from dark.released import OPENAI, get_release
-from dark.sources import NeedsData
-from dark.zeroshot import class_embeddings, classify
 
-open_clip = pytest.importorskip("open_clip")  # after dark.models, which makes it importable beside a CPU-only torch
+open_clip = pytest.importorskip("open_clip")  # after dark.models.clip, which mends its import
 pytestmark = pytest.mark.full
 
 

@@ -6,9 +6,9 @@ import pytest
 import synthetic
 from conftest import ROOT
 
-from dark.claims import claims, markdown_claims
-from dark.judges import vit_gmacs
-from dark.verdicts import family, holm, judges, not_run, verdicts
+from dark.core.stats import holm
+from dark.paper.claims import claims, markdown_claims, vit_gmacs
+from dark.paper.verdicts import family, judges, not_run, verdicts
 
 FOLDER = ROOT / "data" / "reference"
 IN_WORDS = {"3", "24", "26", "97", "98"}  # counts and ratios that the paper states, and prints in no table

@@ -7,15 +7,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-from dark import paths
-from dark.bench import full_rows
-from dark.coreml import export_image
-from dark.counts import STUDENT
-from dark.fullsize import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD
-from dark.mil import histogram, read_program
-from dark.packages import real_frames
-from dark.parity import check_parity, compare_embeddings, program_embeddings
-from dark.phantom import Phantom
+from dark.core import paths
+from dark.data.phantom import Phantom
+from dark.device.coreml import export_image
+from dark.device.cost import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD
+from dark.device.interpreter import histogram, read_program
+from dark.device.packages import check_parity, compare_embeddings, full_rows, program_embeddings, real_frames
+from dark.models.released import STUDENT
 
 MIRROR = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else ROOT.parent / "shared" / "mirror"
 

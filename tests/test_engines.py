@@ -3,9 +3,8 @@ import pytest
 import torch
 from timm.utils import reparameterize_model
 
-from dark.backend import set_threads
-from dark.fullsize import STUDENT_SIZE, full_student
-from dark.latency import interleave, onnx_call, quartiles
+from dark.core.compute import set_threads
+from dark.device.cost import STUDENT_SIZE, full_student, interleave, onnx_call, quartiles
 
 
 @pytest.fixture(scope="module")

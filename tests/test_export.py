@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from dark.readme import readme_text, run_index
+from dark.paper.report import readme_text, run_index
 
 
 def export(folder):
@@ -18,7 +18,7 @@ def export(folder):
 
 def differences(one, other):
     "Names of modules that are not the same in two folders."
-    names = {path.name for folder in (one, other) for path in folder.glob("*.py")}
+    names = {path.relative_to(folder).as_posix() for folder in (one, other) for path in folder.rglob("*.py")}
     same = [n for n in names if (one / n).is_file() and (other / n).is_file()
             and (one / n).read_bytes() == (other / n).read_bytes()]
     return sorted(names - set(same))
@@ -40,9 +40,9 @@ def test_the_export_is_in_sync(exported):
 
 def test_the_comparison_finds(exported, tmp_path):
     other = shutil.copytree(exported, tmp_path / "dark")
-    (other / "paths.py").write_text("by hand")
-    (other / "extra.py").write_text("")
-    assert differences(exported, other) == ["extra.py", "paths.py"]
+    (other / "core" / "paths.py").write_text("by hand")
+    (other / "data" / "extra.py").write_text("")
+    assert differences(exported, other) == ["core/paths.py", "data/extra.py"]
 
 
 def regenerated():

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dark import fetch, paths, published, sources
-from dark.repro import sha256
+from dark.core import paths
+from dark.core.repro import sha256
+from dark.data import download, fetalclip, sources
 
 checkout = Path(__file__).resolve().parent.parent
 mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else checkout.parent / "shared" / "mirror"
@@ -110,7 +111,7 @@ def server(home, monkeypatch):
 
 def fails(capsys, name, code=1):
     "The one sentence with which a fetch fails."
-    assert fetch.dark_fetch([name]) == code
+    assert download.dark_fetch([name]) == code
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1 and error.startswith("dark_fetch: ")
     return error
@@ -122,25 +123,25 @@ def left_over(name):
 
 def test_fetch_then_locate(home, capsys):
     with pytest.raises(sources.NeedsData, match="needs `dark_fetch letters`"):
-        fetch.locate("letters")
-    assert fetch.dark_fetch(["letters", "pictures"]) == 0
+        download.locate("letters")
+    assert download.dark_fetch(["letters", "pictures"]) == 0
     assert "licence, please read it once: public domain" in capsys.readouterr().out
     assert left_over("letters") == ["a.txt", "b.txt"]
     assert left_over("pictures") == ["pictures", *(f"pictures/{i}.png" for i in range(3))]
-    assert fetch.dark_fetch(["letters"]) == 0
+    assert download.dark_fetch(["letters"]) == 0
     assert "licence" not in capsys.readouterr().out, "asked to be read once"
 
 
 def test_fetch_from_the_server(server):
-    assert fetch.dark_fetch(["letters", "pictures"]) == 0
-    assert (fetch.locate("pictures") / "pictures" / "1.png").read_bytes() == PICTURES[1][1]
+    assert download.dark_fetch(["letters", "pictures"]) == 0
+    assert (download.locate("pictures") / "pictures" / "1.png").read_bytes() == PICTURES[1][1]
     assert left_over("pictures") == ["pictures", *(f"pictures/{i}.png" for i in range(3))]
 
 
 def test_what_is_there_is_not_fetched_again(home):
-    fetch.fetch("letters"), fetch.fetch("pictures")
+    download.fetch("letters"), download.fetch("pictures")
     shutil.rmtree(home)
-    assert fetch.dark_fetch(["letters", "pictures"]) == 0
+    assert download.dark_fetch(["letters", "pictures"]) == 0
 
 
 def test_interrupted_download_is_resumed(server, capsys, monkeypatch):
@@ -151,33 +152,33 @@ def test_interrupted_download_is_resumed(server, capsys, monkeypatch):
     here = (paths.raw / "pictures" / ".parts" / "pictures.zip").stat().st_size
     assert 100_000 < here <= 200_000
     with pytest.raises(sources.NeedsData):
-        fetch.locate("pictures")
+        download.locate("pictures")
     monkeypatch.setattr(Server, "limit", 10**9)
     monkeypatch.setattr(Server, "sent", 0)
-    assert fetch.dark_fetch(["pictures"]) == 0
+    assert download.dark_fetch(["pictures"]) == 0
     assert size - here <= Server.sent <= size - here + 10, "only the rest travels"
     assert left_over("pictures") == ["pictures", *(f"pictures/{i}.png" for i in range(3))]
 
 
 def test_damaged_file_is_fetched_again(home, capsys):
-    folder = fetch.fetch("letters")
+    folder = download.fetch("letters")
     (folder / "a.txt").write_text("damaged")
-    fetch.fetch("letters")
+    download.fetch("letters")
     assert (folder / "a.txt").read_text() == "a"
     assert "fetching it again" in capsys.readouterr().out
 
 
 def test_a_changed_picture_is_noticed(home, capsys):
-    folder = fetch.fetch("pictures")
+    folder = download.fetch("pictures")
     (folder / "pictures" / "1.png").write_bytes(picture(7))
     assert "pictures/1.png has checksum" in sources.find_damage("pictures")[0]
-    fetch.fetch("pictures")
+    download.fetch("pictures")
     assert (folder / "pictures" / "1.png").read_bytes() == PICTURES[1][1]
 
 
 def test_another_version_at_home_is_refused(home, capsys):
     "The first fetch decides what an item is, where nobody else has."
-    folder = fetch.fetch("pictures")
+    folder = download.fetch("pictures")
     shutil.rmtree(folder)
     (home / "pictures" / "1.png").write_bytes(picture(7))
     assert "pictures/1.png has checksum" in fails(capsys, "pictures")
@@ -189,7 +190,7 @@ def test_wrong_content_leaves_nothing(home, capsys, name, sentence):
     (home / name).write_text("something else")
     fails(capsys, "letters")
     with pytest.raises(ValueError, match=sentence):
-        fetch.fetch("letters")
+        download.fetch("letters")
     assert not (paths.raw / "letters" / name).exists()
     assert not [p for p in paths.raw.rglob(".*")]
 
@@ -234,7 +235,7 @@ def test_an_archive_that_changed_while_it_was_brought(server, capsys, monkeypatc
     write_zip(server / "pictures.zip", [("new.txt", "x" * 999), *PICTURES, ("other/big.bin", os.urandom(300_000))])
     monkeypatch.setattr(Server, "limit", 10**9)
     assert "the archive pictures.zip is cut short or damaged" in fails(capsys, "pictures")
-    assert fetch.dark_fetch(["pictures"]) == 0, "the next attempt begins anew"
+    assert download.dark_fetch(["pictures"]) == 0, "the next attempt begins anew"
 
 
 @pytest.mark.parametrize("name, what", [("pictures", "pictures"), ("letters", "a.txt")])
@@ -245,11 +246,12 @@ import resource, sys
 sys.path.insert(0, {str(checkout / "tests")!r})
 from pathlib import Path
 import test_fetch
-from dark import fetch, paths, sources
+from dark.core import paths
+from dark.data import download, sources
 sources.items, paths.root = test_fetch.items("http://127.0.0.1:9"), Path({str(paths.root)!r})
 paths.raw = paths.root / "data" / "raw"
 resource.setrlimit(resource.RLIMIT_FSIZE, ({0 if name == "letters" else 1000}, resource.RLIM_INFINITY))
-sys.exit(fetch.dark_fetch([{name!r}]))
+sys.exit(download.dark_fetch([{name!r}]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                           env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
@@ -281,22 +283,22 @@ def test_gone_from_its_home(server, capsys):
 
 def test_unknown_item(home, capsys):
     sentence = "nothing is called 'numbers' here: choose from letters, pictures"
-    assert fetch.dark_fetch(["letters", "numbers"]) == 2
+    assert download.dark_fetch(["letters", "numbers"]) == 2
     assert capsys.readouterr().err == f"dark_fetch: {sentence}\n"
     assert not paths.raw.exists()
 
 
 def test_list(capsys):
-    assert fetch.dark_fetch(["--list"]) == 0
+    assert download.dark_fetch(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in sources.items)
-    assert "CC BY-NC 4.0, NOT for commercial use" in out and published.scores_file in out
+    assert "CC BY-NC 4.0, NOT for commercial use" in out and fetalclip.scores_file in out
 
 
 @needs_hc18
 def test_fetch_the_real_hc18(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "raw", tmp_path)
     monkeypatch.setenv("DARK_MIRROR", str(mirror))
-    folder = fetch.fetch("hc18")
+    folder = download.fetch("hc18")
     assert len(list((folder / "hc18" / "training_set").iterdir())) == 999
     assert sources.find_damage("hc18") == []

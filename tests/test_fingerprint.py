@@ -5,7 +5,7 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from dark.fingerprint import definitions
+from dark.core.repro import definitions
 
 TOY = {
     "toy/__init__.py": "",
@@ -97,26 +97,23 @@ def test_a_moved_module(tmp_path):
 
 
 def test_the_trainers_may_move(tmp_path):
-    starts = ["dark.experiment.distil", "dark.experiment.train_teacher", "dark.imitation.train_job"]
+    starts = ["dark.distil.phantom.distil", "dark.distil.phantom.train_teacher", "dark.distil.hc18.train_job"]
     before = definitions(starts, ROOT / "dark", registers=False)
     package = shutil.copytree(ROOT / "dark", tmp_path / "dark")
-    (package / "core").mkdir()
-    (package / "core" / "__init__.py").write_text("")
-    for old, new in {"repro": "again", "train": "loop"}.items():
-        text = re.sub(r"from \.(?=\w| import)", "from ..", (package / f"{old}.py").read_text())
-        (package / "core" / f"{new}.py").write_text(text)
-        (package / f"{old}.py").unlink()
+    shutil.move(package / "schedule.py", package / "core" / "weights.py")
+    shutil.move(package / "distil" / "loop.py", package / "models" / "steps.py")  # of the same depth
     for file in package.rglob("*.py"):
-        dots = "." if file.parent == package else ".."
-        text = file.read_text().replace(f"from {dots}repro import", f"from {dots}core.again import")
-        file.write_text(text.replace(f"from {dots}train import", f"from {dots}core.loop import"))
+        text = re.sub(r"from \.+schedule import", "from dark.core.weights import", file.read_text())
+        file.write_text(re.sub(r"from \.+(distil\.)?loop import", "from dark.models.steps import", text))
     assert definitions(starts, package, registers=False) == before
-    (package / "core" / "loop.py").write_text((package / "core" / "loop.py").read_text().replace("lr=", "lr=2 * ", 1))
+    steps = package / "models" / "steps.py"
+    steps.write_text(steps.read_text().replace("lr=", "lr=2 * ", 1))
     assert definitions(starts, package, registers=False) != before
 
 
 def test_what_trainers_depend_on():
-    found = definitions(["dark.experiment.distil", "dark.experiment.train_teacher"], ROOT / "dark", registers=False)
+    starts = ["dark.distil.phantom.distil", "dark.distil.phantom.train_teacher", "dark.core.compute.on_one_thread"]
+    found = definitions(starts, ROOT / "dark", registers=False)
     assert {"dark_loss", "warmup_cosine", "Phantom", "macro_f1", "set_threads", "Recipe", "fit"} <= found.keys()
     assert not {"recipes", "profiles", "releases", "Ledger", "table_1", "bootstrap_ci"} & found.keys()
     assert "recipes" in definitions(["dark.recipe.get_recipe"], ROOT / "dark", registers=True)

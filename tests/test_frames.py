@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from dark.biometry import days, predicted_day
-from dark.frames import Reader, predict_heads, to_rgb
-from dark.images import HC18
-from dark.released import get_release
-from dark.templates import age_sentences, ages_file, check_ages
+from dark.data.biometry import days, predicted_day
+from dark.data.fetalclip import age_sentences, ages_file, check_ages
+from dark.data.hc18 import HC18
+from dark.evaluate.zero_shot import Reader, predict_heads, to_rgb
+from dark.models.released import get_release
 
 checkout = Path(__file__).resolve().parent.parent
 mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else checkout.parent / "shared" / "mirror"

@@ -12,17 +12,16 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from test_loss_gather import RANKS, TwoTowers, join, leave
 
-from dark import paths
-from dark.callbacks import Callback
-from dark.fullrun import start_run, train_epochs
-from dark.models import build, load_student, save_model
-from dark.paper import fit_taught
-from dark.phantom import Phantom
-from dark.prompts import caption
-from dark.readers import find_readers
+from dark.core import paths
+from dark.data.phantom import Phantom
+from dark.data.prompts import caption
+from dark.data.shards import write_shards
+from dark.distil.full_size import fit_taught, start_run, train_epochs
+from dark.distil.loop import Callback
+from dark.evaluate.zero_shot import find_readers
+from dark.models.clip import build, load_student, save_model
+from dark.models.released import get_release
 from dark.recipe import get_profile, get_recipe
-from dark.released import get_release
-from dark.shards import write_shards
 
 PAPER = get_profile("paper")
 PAIRS = 4

@@ -4,12 +4,13 @@ import subprocess
 
 import pytest
 import rules
-from conftest import ROOT, library_notebooks, load, modules, pipeline_notebooks, project_files
+from conftest import ROOT, dotted, library_notebooks, load, modules, pipeline_notebooks, project_files
 from nbdev.clean import nbdev_clean
 
 from dark.recipe import Profile, Recipe, Towers, Training, recipes
 
 NOTEBOOKS = [ROOT / "nbs" / "index.ipynb", *library_notebooks(), *pipeline_notebooks()]
+FOLDER = ROOT / "nbs" / "lib"
 LIMIT = 1_000_000  # bytes of one file in git
 LARGE = set()      # files that may be larger, from the root
 
@@ -26,9 +27,9 @@ def code(*sources, tags=None, outputs=(), language="python"):
     return {"cells": cells, "metadata": {"kernelspec": {"language": language}}}
 
 
-@pytest.mark.parametrize("path", library_notebooks(), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", library_notebooks(), ids=lambda p: p.relative_to(FOLDER).as_posix())
 def test_library_notebook(path):
-    assert rules.library_problems(path.stem, load(path)) == []
+    assert rules.library_problems(rules.section(path.relative_to(FOLDER).as_posix()), load(path)) == []
 
 
 GOOD = ("#| default_exp name", "#| export\nimport os", "#| export\ndef f(): return 1", "assert f() == 1")
@@ -43,15 +44,15 @@ GOOD = ("#| default_exp name", "#| export\nimport os", "#| export\ndef f(): retu
     ((*GOOD, *(f"#| export\ndef _g{i}(): pass" for i in range(5))), "5 exports without a test"),
 ])
 def test_library_rule_finds(cells, said):
-    assert rules.library_problems("10_name", code(*GOOD)) == []
-    problems = rules.library_problems("10_name", code(*cells))
+    assert rules.library_problems("name", code(*GOOD)) == []
+    problems = rules.library_problems("name", code(*cells))
     assert len(problems) == 1 and said in problems[0]
 
 
 def test_library_rule_finds_a_missing_blockquote():
     notebook = code(*GOOD)
     notebook["cells"][0]["source"] = "# name"
-    assert "blockquote" in rules.library_problems("10_name", notebook)[0]
+    assert "blockquote" in rules.library_problems("name", notebook)[0]
 
 
 @pytest.mark.parametrize("path", pipeline_notebooks(), ids=lambda p: p.stem)
@@ -87,7 +88,7 @@ def test_pipeline_rule_permits():
     assert rules.pipeline_problems(code(*cells)) == ["0 cells are tagged parameters, not one"]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_nothing_is_silently_defaulted(path):
     assert rules.default_problems(path.read_text(encoding="utf-8")) == []
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dark.images import HC18, FetalPlanes
-from dark.labels import benchmarks, find_file, planes_labels_file, read_planes_labels, select_benchmark
+from dark.data.fetal_planes import FetalPlanes, benchmarks, planes_labels_file, read_planes_labels, select_benchmark
+from dark.data.hc18 import HC18
+from dark.data.pictures import find_file
 
 checkout = Path(__file__).resolve().parent.parent
 mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else checkout.parent / "shared" / "mirror"

@@ -4,11 +4,11 @@ import math
 import numpy as np
 import pytest
 
-from dark.paper import dry_run
-from dark.phantom import Phantom
-from dark.prompts import PLANES, caption
+from dark.data.phantom import Phantom
+from dark.data.prompts import PLANES, caption
+from dark.data.shards import write_shards
+from dark.distil.full_size import dry_run
 from dark.recipe import get_profile, get_recipe
-from dark.shards import write_shards
 
 PAPER = get_profile("paper")
 

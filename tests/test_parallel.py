@@ -10,7 +10,7 @@ from conftest import ROOT
 
 SLEEPERS = """
 import os, time
-from dark.parallel import in_parallel
+from dark.core.compute import in_parallel
 def sleep(folder, number):
     open(f"{folder}/{os.getpid()}", "w").close()
     time.sleep(300)
@@ -19,7 +19,7 @@ if __name__ == "__main__":
 """
 SUMS = """
 import numpy as np
-from dark.parallel import in_parallel
+from dark.core.compute import in_parallel
 def total(seed):
     return np.random.default_rng(seed).normal(size=(300, 300)) @ np.ones(300)
 if __name__ == "__main__":

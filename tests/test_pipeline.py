@@ -9,9 +9,10 @@ import time
 import pytest
 from conftest import ROOT, dark_paper, load
 
-from dark import paths, pipeline
-from dark.doctor import needed_items
-from dark.stages import all_stages
+from dark.core import paths
+from dark.paper import run as pipeline
+from dark.paper.run import needed_items
+from dark.paper.stages import all_stages
 
 IMPORTS = "from pathlib import Path\nfrom dark.ledger import Ledger, row\nfrom dark.repro import sha256"
 MEASURE = "Ledger(profile).write('{stem}', [row('no-kd', 'avg', {value}, 'fraction')])"
@@ -184,20 +185,22 @@ def test_a_change_behind_runs_nothing_in_front(toys, fast):
 
 def test_changed_code_runs_those_that_use_it(toys, fast, tmp_path, monkeypatch):
     package = tmp_path / "dark"
-    package.mkdir()
+    (package / "core").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "core" / "__init__.py").write_text("")
     files = {"ledger": "class Ledger: size = 1\n", "repro": "def sha256(): return 1\n", "stats": "x = 1\n"}
     for name, text in files.items():
-        (package / f"{name}.py").write_text(text)
-    monkeypatch.setattr("dark.stages.package", package)
+        (package / "core" / f"{name}.py").write_text(text)
+    monkeypatch.setattr("dark.paper.stages.package", package)
     run()
     fast.clear()
-    (package / "stats.py").write_text("x = 2\n")   # nobody uses it
-    (package / "repro.py").write_text("def sha256(): return 1  # a comment\n")
+    (package / "core" / "stats.py").write_text("x = 2\n")   # nobody uses it
+    (package / "core" / "repro.py").write_text("def sha256(): return 1  # a comment\n")
     assert run() == 0 and fast == []
-    (package / "ledger.py").write_text("from .stats import x\nclass Ledger: size = x\n")
+    (package / "core" / "ledger.py").write_text("from .stats import x\nclass Ledger: size = x\n")
     assert run() == 0 and fast == ["10_first", "30_second", "60_table"]
     fast.clear()
-    (package / "stats.py").write_text("x = 3\n")   # now it counts, through the ledger
+    (package / "core" / "stats.py").write_text("x = 3\n")   # now it counts, through the ledger
     assert run() == 0 and fast == ["10_first", "30_second", "60_table"]
 
 
@@ -368,7 +371,7 @@ def wait_for(condition, seconds=20):
 def test_ctrl_c_and_continue(toys, fast):
     "The kernel ends with the command, the record tells where it was, and the same command goes on from there."
     notebook(toys, "30_second", "import os, time\nPath('kernel').write_text(str(os.getpid()))\ntime.sleep(60)")
-    command = [sys.executable, "-c", "import sys; from dark.pipeline import dark_paper; sys.exit(dark_paper())",
+    command = [sys.executable, "-c", "import sys; from dark.paper.run import dark_paper; sys.exit(dark_paper())",
                "--profile", "smoke"]
     process = subprocess.Popen(command, cwd=toys, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dark.models import build, load_student, load_teacher, parameters
+from dark.models.clip import build, load_student, load_teacher, parameters
 from dark.recipe import get_profile
 
 PAPER = get_profile("paper")

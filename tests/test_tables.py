@@ -12,9 +12,9 @@ from conftest import ROOT, load
 from rules import cell_sources
 from scipy import stats
 
+from dark.artefacts.table1 import markdown_1, seed_scores, table_1
+from dark.core.stats import holm
 from dark.recipe import TABLE_1
-from dark.tables import markdown_1, seed_scores, table_1
-from dark.verdicts import holm
 
 REFERENCE = pd.read_csv(ROOT / "data" / "reference" / "paper_values.csv")
 SHOWS = ("60_table1_zero_shot", "70_figure2_dynamics", "79_figureS1_phantom", "90_claims")

@@ -1,0 +1,93 @@
+"The library is a book: a section uses only sections before it, and some walls stand between chapters."
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, dotted, library_notebooks, load, modules
+from rules import LIGHT, MAX_MODULE, cell_sources, defined_twice, import_problems, imports, section
+
+FOLDER = ROOT / "nbs" / "lib"
+SECTIONS = [section(path.relative_to(FOLDER).as_posix()) for path in library_notebooks()]
+
+
+def test_every_module_has_its_notebook():
+    assert sorted(map(dotted, modules())) == sorted(SECTIONS)
+    for path, name in zip(library_notebooks(), SECTIONS):
+        assert cell_sources(load(path), "code")[0].split()[-1] == name, path.name
+
+
+def test_the_house_is_small():
+    assert len(SECTIONS) <= 55 and len(set(SECTIONS)) == len(SECTIONS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_imports_go_to_an_earlier_section(path):
+    assert import_problems(dotted(path), path.read_text(encoding="utf-8"), SECTIONS) == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_modules_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE
+
+
+def test_packages_import_nothing_by_themselves():
+    for path in (ROOT / "dark").rglob("__init__.py"):
+        assert "import" not in path.read_text(encoding="utf-8"), path
+
+
+def heavy(names):
+    "Those of some modules that load torch, each in a process of its own."
+    code = "import importlib, sys; importlib.import_module(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    waiting = {name: subprocess.Popen([sys.executable, "-c", code, f"dark.{name}"], cwd=ROOT) for name in names}
+    return [name for name, process in waiting.items() if process.wait()]
+
+
+def test_what_shows_results_loads_without_torch():
+    light = [name for name in SECTIONS if LIGHT.fullmatch(name)]
+    assert {"recipe", "schedule", "artefacts.table1", "paper.stages", "paper.run"} < set(light)
+    assert heavy(light) == [] and heavy(["loss"]) == ["loss"]
+
+
+def test_a_public_name_is_defined_once():
+    assert defined_twice({dotted(path): path.read_text(encoding="utf-8") for path in modules()}) == []
+    assert defined_twice({"a": "def f(): pass\nX = 1", "b.c": "X = 2\n_y = 1", "d": "_y = 2"}) == ["X: a, b.c"]
+
+
+TOY = ["recipe", "loss", "core.paths", "core.ledger", "data.hc18", "distil.loop", "analyse.geometry",
+       "artefacts.table1", "artefacts.table2", "paper.run"]
+
+
+@pytest.mark.parametrize("module, source, said", [
+    ("core.paths", "from .ledger import Ledger", "core.paths imports core.ledger, which is no earlier"),
+    ("core.paths", "from . import ledger", "core.paths imports core.ledger, which is no earlier"),
+    ("loss", "from .distil.loop import fit", "loss imports distil.loop, which is no earlier"),
+    ("loss", "def f():\n    from dark.distil import loop", "loss imports distil.loop, which is no earlier"),
+    ("loss", "import dark.loss", "loss imports loss, which is no earlier"),
+    ("core.paths", "from ..data.pictures import read", "which is no section"),
+    ("analyse.geometry", "from ..distil.loop import fit", "distil.loop through a wall"),
+    ("artefacts.table2", "from .table1 import rows", "another artefact, artefacts.table1"),
+    ("paper.run", "from ..distil import loop", "distil.loop through a wall"),
+])
+def test_the_rule_finds(module, source, said):
+    problems = import_problems(module, source, TOY)
+    assert len(problems) == 1 and said in problems[0]
+
+
+@pytest.mark.parametrize("module, source", [
+    ("core.ledger", "import torch\nfrom .paths import root\nfrom . import paths\nfrom .. import recipe"),
+    ("distil.loop", "from ..data.hc18 import read\nfrom ..loss import dark_loss\nfrom dark.core import paths"),
+])
+def test_the_rule_permits(module, source):
+    assert import_problems(module, source, TOY) == []
+    assert {name for name in imports(source, module) if name.startswith("dark.")} != set()
+
+
+def test_folders_are_looked_into(tmp_path):
+    "A toy of the house: what lies in a folder, at any depth, is found."
+    for path in ("nbs/lib/0_method/01_a.ipynb", "nbs/lib/1_core/01_b.ipynb",
+                 "nbs/lib/1_core/.ipynb_checkpoints/01_b.ipynb", "dark/__init__.py", "dark/a.py",
+                 "dark/core/__init__.py", "dark/core/b.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    found = [section(p.relative_to(tmp_path / "nbs" / "lib").as_posix()) for p in library_notebooks(tmp_path)]
+    assert found == [dotted(p, tmp_path) for p in modules(tmp_path)] == ["a", "core.b"]
