@@ -14,7 +14,7 @@ from dark.paper import run as pipeline
 from dark.paper.run import needed_items
 from dark.paper.stages import all_stages
 
-IMPORTS = "from pathlib import Path\nfrom dark.ledger import Ledger, row\nfrom dark.repro import sha256"
+IMPORTS = "from pathlib import Path\nfrom dark.core.ledger import Ledger, row\nfrom dark.core.repro import sha256"
 MEASURE = "Ledger(profile).write('{stem}', [row('no-kd', 'avg', {value}, 'fraction')])"
 SHOW = """folder = Path('figures', profile)
 folder.mkdir(parents=True, exist_ok=True)

@@ -148,7 +148,8 @@ def test_the_last_epoch_is_not_among_the_final_scores():
 def made(tmp_path_factory):
     "The figures folder after the notebooks that show results ran on made-up measurements, elsewhere."
     root = tmp_path_factory.mktemp("made_up")
-    shutil.copytree(ROOT / "data" / "reference", root / "data" / "reference")
+    for folder in ("data/reference", "nbs/paper"):
+        shutil.copytree(ROOT / folder, root / folder)
     environment = {**os.environ, "DARK_ROOT": str(root), "PYTHONPATH": str(ROOT / "tests"), "MPLBACKEND": "Agg"}
     write = "import synthetic; synthetic.write('smoke', (0, 1))"
     subprocess.run([sys.executable, "-c", write], check=True, env=environment, cwd=ROOT)
