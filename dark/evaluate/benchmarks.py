@@ -113,7 +113,7 @@ def intervals(
     brain,  # table of the brain pictures among them, in the same order
     heads,  # table of the evaluated heads: valid
 ) -> dict:  # metric -> (low, high), 95%
-    "Bootstrap over pictures; brain pictures belong to both plane drawn_benchmarks and are drawn together."
+    "Bootstrap over pictures; brain pictures belong to both plane benchmarks and are drawn together."
     counts = joint_counts(len(five), five_planes=(slice(None), five), brain_subplanes=(five.truth == "brain", brain))
     five_draws, brain_draws = bootstrap(both_f1, counts, n=1000).T
     valid_draws = bootstrap(fraction_of_counts, hits(heads.valid), n=1000, seed=1)

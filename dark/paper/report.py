@@ -21,6 +21,7 @@ import pandas as pd
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from nbconvert.filters import markdown2html
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from ..core import paths
 from ..core.repro import atomic_write
@@ -251,6 +252,8 @@ def readme_text(
     for cell in shown.cells:
         cell.metadata["transient"] = {"remove_source": cell.cell_type == "code" and has_directive(cell, "echo: false")}
     exporter = MarkdownExporter()
+    # A kernel flushes when it likes: two pieces of one output are one output.
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     text, resources = exporter.from_notebook_node(shown)
     if resources["outputs"]:
