@@ -115,14 +115,14 @@ def draw_schedules(
 ):
     "Weights of the diagonal (dashed) and off-diagonal (solid) term against progress."
     lines = [(name, ends, dashes) for name, recipe in recipes.items()
-             for ends, dashes in ((recipe.diag, "--"), (recipe.off_diag, "-"))]
+             for weight, ends in recipe.lines.items() for dashes in ["--" if weight == "w_diag" else "-"]]
     progress = np.linspace(0, 1, 201)
     for name, ends, dashes in lines:
         alike = [line for line in lines if line[1] == ends]
         lane = alike.index((name, ends, dashes)) - (len(alike) - 1) / 2
         aside = ax.transData + ScaledTranslation(0, -lane * 2.4 / 72, ax.figure.dpi_scale_trans)
         ax.plot(progress, [linear(*ends)(t) for t in progress], dashes, color=colours[name], transform=aside)
-    ends = [end for recipe in recipes.values() for end in recipe.diag + recipe.off_diag]
+    ends = [end for _, line, _ in lines for end in line]
     ax.axhline(0, color="black", lw=.8, zorder=0)
     ax.set(xlabel="progress t/T", ylabel="weight", title="(a) weights", xlim=(0, 1),
            ylim=(min(ends) - .2, max(ends) + .2))

@@ -204,6 +204,7 @@ class Part(NamedTuple):
     digest: str  # SHA-256 of its statements, bare
     uses: dict  # name in the code -> dotted name of what it is
     constant: bool  # neither function nor class
+    decorators: set  # names of what is called above it
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #abd86cae
 @cache
@@ -229,7 +230,8 @@ def _read_module(
         bare = _Bare().visit(ast.parse(ast.unparse(ast.Module(found, []))))
         words = {chain: chain.partition(".") for chain in _used(bare)}
         uses = {chain: known[root] + dot + rest for chain, (root, dot, rest) in words.items() if root in known}
-        parts[defined] = Part(sha256(ast.dump(bare).encode()), uses, constant)
+        above = {ast.unparse(d).split("(")[0] for n in found for d in getattr(n, "decorator_list", ())}
+        parts[defined] = Part(sha256(ast.dump(bare).encode()), uses, constant, above)
     return parts, imports
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #a5bc039b
@@ -276,6 +278,9 @@ def definitions(
         if name is None:
             waiting |= {(module, defined) for defined in parts} - seen
             continue
+        if registers:  # what enters itself by a decorator that writes into this
+            by = {n for n, part in parts.items() if not part.constant and f"{module}.{name}" in part.uses.values()}
+            waiting |= {(module, n) for n, part in parts.items() if part.decorators & by} - seen
         linked = []
         for chain, target in parts[name].uses.items():
             found = _find(target, modules)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['metrics', 'probes', 'colours', 'Metric', 'main_metric', 'number', 'with_interval', 'p_value', 'markdown_table',
-           'save_table', 'text_table', 'style', 'save_figure']
+           'save_table', 'text_table', 'Colours', 'style', 'save_figure']
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #ced6300d
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import pandas as pd
 
 from . import paths
 from .repro import atomic_write
+from ..recipe import recipes
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #5db8602b
 class Metric(NamedTuple):
@@ -111,13 +112,24 @@ def text_table(
         shown.setdefault(line["name"], {})[line["metric"]] = cell
     return pd.DataFrame([{"model": name} | {h: cells[m] for m, h in headings.items()} for name, cells in shown.items()])
 
+# %% ../../nbs/lib/1_core/05_style.ipynb #aca8c7bd
+class Colours(dict):
+    "Colours by name; a recipe without one gets the next that is free."
+    free = ("#F0E442", "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#88CCEE")
+
+    def __missing__(self, name):
+        if name not in recipes:
+            raise KeyError(f"{name!r} has no colour: name a recipe, or add it to dark.core.style.colours")
+        others = [recipe for recipe in recipes if recipe not in self]
+        return self.free[others.index(name) % len(self.free)]
+
 # %% ../../nbs/lib/1_core/05_style.ipynb #6788d2e6
-colours = {
+colours = Colours({
     "teacher": "#000000", "no-kd": "#999999", "static-kd": "#0072B2", "positive-decay": "#56B4E9",
     "confidence-penalty": "#CC79A7", "zero-off": "#009E73", "soft-only": "#4B2E83",
     "coupled-b1-e-0.5": "#F4C95D", "coupled-b1-e-0.8": "#E69F00", "coupled-b2-e-0.8": "#A87300",
     "dark-b1-e-0.8": "#F09B63", "dark-b2-e-0.8": "#D55E00", "dark-b4-e-0.8": "#9E4600", "dark-b8-e-0.8": "#662D00",
-}
+})
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #1d2bd618
 def style():

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['spacings', 'caption_tokenizer', 'number_rows', 'candidate_student', 'Places', 'all_places', 'word_sums',
-           'read_candidates', 'Scored', 'order_batches', 'zoomed_views', 'candidate_loss', 'candidate_logits',
-           'row_losses', 'CandidateBatches', 'fit_candidates', 'predict_candidates']
+           'read_candidates', 'Scored', 'order_batches', 'zoomed_views', 'candidate_logits', 'row_losses',
+           'CandidateBatches', 'fit_candidates', 'predict_candidates']
 
 # %% ../../nbs/lib/5_distil/03_candidates.ipynb #86536e00
 import math
@@ -22,9 +22,9 @@ from ..core.repro import seed_everything
 from ..data.biometry import days, hc_mm, predicted_day
 from ..data.prompts import OPENINGS, ga_prompts, lexicon, whole_words
 from .loop import Run, Steps, fit
-from ..loss import kd_terms
 from ..models.clip import Clip, CLIPTextCfg, CLIPVisionCfg, Tokenizer, image_tower, to_input
-from ..recipe import CandidateProfile, Objective, Recipe, Training, get_recipe
+from ..objectives import get_objective
+from ..recipe import CandidateProfile, Objective, Training, get_recipe
 
 # %% ../../nbs/lib/5_distil/03_candidates.ipynb #a6741048
 spacings = tuple(round(i / 100, 2) for i in range(5, 301))  # mm per pixel that captions can state
@@ -206,20 +206,6 @@ def zoomed_views(
     seen = (seen.clamp(min=1e-6) ** gamma * gain * 255).round().clamp(0, 255)
     return seen.to(torch.uint8), [round(float(s), 2) for s in stated]
 
-# %% ../../nbs/lib/5_distil/03_candidates.ipynb #0b236ba7
-def candidate_loss(
-    logits: Tensor,  # (B, 175) of the student
-    rows: Tensor,  # (B, 175) of the teacher, already divided by tau
-    targets: Tensor,  # (B,) int64 columns
-    recipe: Recipe,
-    weights: tuple,  # of the two terms, see `dark.schedule.linear`
-) -> dict:  # loss, and its unweighted terms contrastive, diag and off_diag, each ()
-    "Weighted sum of the hard target and the two terms of distillation."
-    hard = F.cross_entropy(logits, targets) if recipe.contrastive else logits.new_zeros(())
-    diag, off_diag = kd_terms(logits, rows, targets, recipe.smoothing)
-    loss = recipe.contrastive * hard + weights[0] * diag + weights[1] * off_diag
-    return {"loss": loss, "contrastive": hard, "diag": diag, "off_diag": off_diag}
-
 # %% ../../nbs/lib/5_distil/03_candidates.ipynb #1f12b4d5
 def candidate_logits(
     model: Clip,
@@ -236,11 +222,12 @@ def candidate_logits(
 def row_losses(
     run: Run,
     batch: tuple,  # views, words of one opening, spacing of each run, rows, columns
-) -> dict:  # of `candidate_loss`
+) -> dict:  # what the recipe's objective returns
     "The forward function of candidate sets."
     views, places, stated, rows, targets = batch
     logits = candidate_logits(run.plain, views, places, stated)
-    return candidate_loss(logits, rows, targets, run.recipe, (run.diag, run.off_diag))
+    ask = get_objective(run.recipe.objective, "rows")
+    return ask(logits, rows, targets, run.progress, **run.recipe.settings)
 
 # %% ../../nbs/lib/5_distil/03_candidates.ipynb #1ddf7238
 class CandidateBatches:

@@ -30,7 +30,8 @@ from ..data.pictures import find_file
 from .candidates import Scored, candidate_student, caption_tokenizer, fit_candidates, predict_candidates
 from ..models.clip import tokenizer
 from ..models.released import get_release
-from ..recipe import CandidateProfile, Objective, get_profile
+from ..objectives import get_objective
+from ..recipe import CandidateProfile, Objective, get_profile, get_recipe
 
 # %% ../../nbs/lib/5_distil/04_hc18.ipynb #50d8c1eb
 def group_folds(
@@ -162,15 +163,18 @@ def take_over(
     return taken
 
 # %% ../../nbs/lib/5_distil/04_hc18.ipynb #ff02d7f8
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def job_key(
     profile: CandidateProfile,
     warm: bool,  # with the weights that students from the phantom start from
+    recipe: str,
 ) -> str:  # 64 hexadecimal digits
     "Fingerprint of data, code and sizes that shape a student; the rest is in the name of its file."
     files = [data_file(profile)] + ([phantom_student(seed) for seed in profile.seeds] if warm else [])
     sizes = [repr(profile.student), repr(profile.distil), profile.image_size, profile.embed_dim, profile.spacings]
-    told = [fingerprint(train_job, on_one_thread), sizes, [sha256(file) for file in files]]
+    chosen = get_recipe(recipe)
+    code = fingerprint(train_job, on_one_thread, get_objective(chosen.objective, "rows"))
+    told = [code, repr(chosen), sizes, [sha256(file) for file in files]]
     return sha256(json.dumps(told, sort_keys=True).encode())
 
 # %% ../../nbs/lib/5_distil/04_hc18.ipynb #9c5adb61
@@ -179,7 +183,7 @@ def job_file(
     job: Job,
 ) -> Path:  # .npz
     "Where a student's scores are kept; the name changes with anything that shapes it."
-    key = job_key(profile, job.objective.source == "phantom")
+    key = job_key(profile, job.objective.source == "phantom", job.objective.recipe)
     return paths.runs(profile.name) / "students" / key[:12] / f"{job.stem}.npz"
 
 # %% ../../nbs/lib/5_distil/04_hc18.ipynb #b2085847

@@ -17,10 +17,11 @@ from accelerate.utils import send_to_device
 from tqdm import tqdm
 
 from ..core.repro import atomic_write
-from ..loss import Embeddings, dark_loss, gather_embeddings
+from ..loss import Embeddings, gather_embeddings
 from ..models.clip import to_input
+from ..objectives import get_objective
 from ..recipe import Recipe, Training
-from ..schedule import linear, warmup_cosine
+from ..schedule import warmup_cosine
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #210dc0d8
 def adamw(
@@ -51,8 +52,12 @@ class Run:
         self.recipe, self.training, self.accelerator, self.data = recipe, training, accelerator, data
         self.model, self.optimizer = accelerator.prepare(model, adamw(model, training))
         self.epoch, self.step, self.total, self.accumulate = 0, 0, training.epochs * len(data), accumulate
-        self.diag, self.off_diag = recipe.diag[0], recipe.off_diag[0]
-        self.losses, self.history = {}, []
+        self.losses, self.weights, self.history = {}, {}, []
+
+    @property
+    def progress(self) -> float:
+        "Share of training that is done, 0..1."
+        return self.step / self.total
 
     @property
     def plain(self):
@@ -85,15 +90,12 @@ class Callback:
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #190b2230
 class Schedule(Callback):
-    "Weights of the recipe from progress, learning rate from the optimizer steps taken."
+    "Learning rate from the optimizer steps taken."
 
     def before_run(self, run):
-        self.diag, self.off_diag = linear(*run.recipe.diag), linear(*run.recipe.off_diag)
         self.rate = warmup_cosine(run.training.warmup, run.total // run.accumulate)
 
     def before_step(self, run):
-        progress = run.step / run.total
-        run.diag, run.off_diag = self.diag(progress), self.off_diag(progress)
         for group in run.optimizer.param_groups:
             group["lr"] = run.training.lr * self.rate(run.step // run.accumulate)
 
@@ -120,8 +122,7 @@ class Steps(Callback):
 
     def after_step(self, run):
         losses = {name: value.item() for name, value in run.losses.items()}
-        weights = {"w_diag": run.diag, "w_off": run.off_diag, "lr": run.optimizer.param_groups[0]["lr"]}
-        self.entries.append({**losses, **weights})
+        self.entries.append({**losses, **run.weights, "lr": run.optimizer.param_groups[0]["lr"]})
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #b570b6f7
 class Log(Callback):
@@ -218,24 +219,23 @@ def embed(
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #f6950841
 def compare_pairs(
-    run: Run,  # its recipe and present weights
+    run: Run,  # its recipe and progress
     pairs: Embeddings,  # of the student
     teacher: Embeddings | None,  # of the same N pairs
     tau: float,  # temperature of the teacher
-) -> dict:  # what `dark_loss` returns
+) -> dict:  # what the recipe's objective returns
     "Losses of the pairs of all ranks."
-    if run.recipe.contrastive != 1:
-        told = f"recipe {run.recipe.name} leaves the match out"
-        raise ValueError(f"{told}, which only candidate sets can (dark.distil.candidates)")
-    pairs, teacher = gather_embeddings(pairs), None if teacher is None else gather_embeddings(teacher)
-    return dark_loss(pairs, teacher, diag=run.diag, off_diag=run.off_diag, tau=tau, smoothing=run.recipe.smoothing)
+    if teacher is not None:
+        teacher = gather_embeddings(teacher._replace(scale=teacher.scale / tau))
+    ask = get_objective(run.recipe.objective, "pairs")
+    return ask(gather_embeddings(pairs), teacher, run.progress, **run.recipe.settings)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #9345138f
 def pair_losses(
     run: Run,
     batch: tuple,  # (N, S, S) uint8 pictures, (N, L) token ids, the teacher's Embeddings of them or None
     tau: float = 5.0,  # temperature of the teacher
-) -> dict:  # what `dark_loss` returns
+) -> dict:  # of `compare_pairs`
     "The forward function of pairs whose teacher has answered beforehand."
     images, tokens, teacher = batch
     return compare_pairs(run, embed(run.model, images, tokens), teacher, tau)
@@ -243,13 +243,14 @@ def pair_losses(
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #1963f7f8
 def train_step(
     run: Run,  # goes on by one batch
-    losses: dict,  # "loss", and its unweighted terms
+    losses: dict,  # "loss", its unweighted terms, and weights `w_*`, which are numbers
 ) -> None:
     "Follow the loss of a batch; every `run.accumulate`-th takes an optimizer step."
     if run.step % run.accumulate == 0:
         run.optimizer.zero_grad()
     run.accelerator.backward(losses["loss"] / run.accumulate)
-    run.losses = {name: value.detach() for name, value in losses.items()}
+    run.losses = {name: value.detach() for name, value in losses.items() if not name.startswith("w_")}
+    run.weights = {name: value for name, value in losses.items() if name.startswith("w_")}
     run.step += 1
     if run.step % run.accumulate == 0:
         run.accelerator.clip_grad_norm_(run.model.parameters(), run.training.clip)
@@ -298,7 +299,7 @@ def fit(
     recipe: Recipe,
     training: Training,
     *,
-    forward=pair_losses,  # function of run and batch: dict of "loss" and its unweighted terms, all ()
+    forward=pair_losses,  # function of run and batch: dict of "loss", its unweighted terms, all (), and weights `w_*`
     accumulate: int = 1,  # batches an optimizer step
     callbacks: tuple = (),
     accelerator: Accelerator | None = None,  # one on the best device if None
@@ -318,7 +319,7 @@ def fit(
             _each(callbacks, "after_step", run)
         run.epoch += 1
         means = dict(zip(run.losses, torch.stack(terms).mean(0).tolist()))
-        ends = {"w_diag": run.diag, "w_off": run.off_diag, "lr": run.optimizer.param_groups[0]["lr"]}
+        ends = {**run.weights, "lr": run.optimizer.param_groups[0]["lr"]}
         scale = run.plain.logit_scale.exp().item()
         run.history.append({"epoch": run.epoch, **means, **ends, "scale": scale})
         _each(callbacks, "after_epoch", run)

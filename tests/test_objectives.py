@@ -1,0 +1,228 @@
+"What holds for every objective, whoever adds one; and the values of each, computed again without torch."
+
+import inspect
+import os
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from accelerate import Accelerator
+from torch.nn.functional import normalize
+
+from dark.core import repro
+from dark.distil.loop import compare_pairs
+from dark.loss import Embeddings
+from dark.objectives import get_objective, objectives
+from dark.recipe import Recipe, get_recipe, recipes
+
+RANKS, PAIRS = 2, 4
+ON_PAIRS = [r.name for r in recipes.values() if (r.objective, "pairs") in objectives and r.name != "soft-only"]
+ON_ROWS = [r.name for r in recipes.values() if (r.objective, "rows") in objectives]
+
+
+def pairs(seed, scale, n=RANKS * PAIRS):
+    "n pairs of a made-up model; its three tensors want gradients."
+    rows = torch.randn(2, n, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    image, text = normalize(rows, dim=2)
+    return Embeddings(*(t.clone().requires_grad_() for t in (image, text, torch.tensor(scale, dtype=torch.float64))))
+
+
+def rows(seed):
+    return torch.randn(5, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
+
+
+def ask(name, student, teacher, progress=0.9):
+    recipe = get_recipe(name)
+    taught = teacher if recipe.needs_teacher else None
+    return get_objective(recipe.objective, "pairs")(student, taught, progress, **recipe.settings)
+
+
+def ask_rows(name, logits, teacher, targets, progress=0.9):
+    recipe = get_recipe(name)
+    return get_objective(recipe.objective, "rows")(logits, teacher, targets, progress, **recipe.settings)
+
+
+def check_terms(terms):
+    "A loss with a gradient, terms without, weights that are numbers."
+    assert {"loss", "contrastive"} <= set(terms)
+    for name, value in terms.items():
+        assert np.isfinite(float(torch.as_tensor(value).detach())), name
+        assert isinstance(value, float) if name.startswith("w_") else value.ndim == 0
+        assert name == "loss" or name.startswith("w_") or not value.requires_grad
+
+
+def test_every_objective_has_a_recipe_that_fits_it():
+    assert {name for name, _ in objectives} == {recipe.objective for recipe in recipes.values()}
+    for (name, _), function in objectives.items():
+        asked = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        for recipe in recipes.values():
+            assert recipe.objective != name or set(recipe.settings) == asked, recipe
+
+
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_finite_and_only_the_student_learns(name):
+    student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+    terms = ask(name, student, teacher)
+    check_terms(terms)
+    terms["loss"].backward()
+    assert all(part.grad.isfinite().all() and part.grad.abs().sum() > 0 for part in student)
+    assert all(part.grad is None for part in teacher)
+
+
+@pytest.mark.parametrize("name", ON_ROWS)
+def test_finite_and_only_the_student_learns_from_rows(name):
+    logits, teacher = rows(0), rows(1)
+    terms = ask_rows(name, logits, teacher, torch.arange(5))
+    check_terms(terms)
+    terms["loss"].backward()
+    assert logits.grad.isfinite().all() and logits.grad.abs().sum() > 0 and teacher.grad is None
+
+
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_order_of_the_batch_changes_nothing(name):
+    order = torch.randperm(RANKS * PAIRS, generator=torch.Generator().manual_seed(2))
+    both = pairs(0, 14.0), pairs(1, 20.0)
+    mixed = [e._replace(image=e.image[order], text=e.text[order]) for e in both]
+    torch.testing.assert_close(ask(name, *mixed), ask(name, *both), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ON_ROWS)
+def test_order_of_the_rows_changes_nothing(name):
+    order, logits, teacher = torch.tensor([3, 0, 4, 1, 2]), rows(0), rows(1)
+    mixed = ask_rows(name, logits[order], teacher[order], order)
+    torch.testing.assert_close(mixed, ask_rows(name, logits, teacher, torch.arange(5)), rtol=1e-10, atol=1e-10)
+
+
+class Here:
+    "A run as far as `compare_pairs` asks."
+
+    def __init__(self, name):
+        self.recipe, self.progress = get_recipe(name), 0.9
+
+
+def gathered(name, own):
+    "Loss, and gradients of the student, of the pairs that one process holds."
+    student, teacher = pairs(0, 14.0), pairs(1, 100.0)
+    halves = [e._replace(image=e.image[own], text=e.text[own]) for e in (student, teacher)]
+    if not get_recipe(name).needs_teacher:
+        halves[1] = None
+    loss = compare_pairs(Here(name), *halves, 5.0)["loss"]
+    loss.backward()
+    return [loss.detach(), student.image.grad, student.text.grad]
+
+
+def one_rank(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS,
+                            timeout=timedelta(seconds=30))
+    own = slice(rank * PAIRS, (rank + 1) * PAIRS)
+    torch.save({name: gathered(name, own) for name in ON_PAIRS}, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+    os._exit(0)  # the interpreter's end must not find gloo's threads running
+
+
+def test_halves_gathered_equal_the_whole(tmp_path):
+    "Each rank gets the sum of all ranks' gradients on its own rows, which data-parallel training averages."
+    torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=RANKS)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(RANKS)]
+    for name in ON_PAIRS:
+        loss, image, text = gathered(name, slice(None))
+        for part in (half[name][0] for half in found):
+            torch.testing.assert_close(part, loss, rtol=0, atol=1e-10)
+        for at, whole in ((1, image), (2, text)):
+            torch.testing.assert_close(sum(half[name][at] for half in found) / RANKS, whole, rtol=0, atol=1e-9)
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+
+def numpy_pairs(e):
+    return [part.detach().numpy() for part in e]
+
+
+def cross(image, text, scale):
+    "Contrastive loss, mean of both directions."
+    logits = scale * image @ text.T
+    return -(np.diag(log_softmax(logits)).mean() + np.diag(log_softmax(logits.T)).mean()) / 2
+
+
+def smooth_l1(a, b):
+    gap = np.abs(a - b)
+    return np.where(gap < 1, gap**2 / 2, gap - 0.5).mean()
+
+
+def far(rows):
+    "Distances over their mean off the diagonal, pair by pair."
+    n = len(rows)
+    found = np.array([[np.sqrt(((rows[i] - rows[j]) ** 2).sum()) for j in range(n)] for i in range(n)])
+    return found / (found.sum() / (n * (n - 1)))
+
+
+def turned(rows):
+    "Cosine at i between j and k, triplet by triplet; 0 where two of a triplet's ways have no length."
+    n, found = len(rows), np.zeros((len(rows),) * 3)
+    for i in range(n):
+        for j in set(range(n)) - {i}:
+            for k in set(range(n)) - {i}:
+                one, two = rows[j] - rows[i], rows[k] - rows[i]
+                found[i, j, k] = one @ two / np.sqrt((one @ one) * (two @ two))
+    return found
+
+
+def near(found, expected):
+    assert list(found) == list(expected)
+    np.testing.assert_allclose([float(torch.as_tensor(v).detach()) for v in found.values()], list(expected.values()), rtol=1e-7)
+
+
+def test_golden_values_of_relational():
+    student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+    (image, text, scale), taught = numpy_pairs(student), numpy_pairs(teacher)
+    distance, angle = ((smooth_l1(f(image), f(taught[0])) + smooth_l1(f(text), f(taught[1]))) / 2
+                       for f in (far, turned))
+    contrastive = cross(image, text, scale)
+    near(ask("rkd", student, teacher), {"loss": contrastive + 25 * distance + 50 * angle, "contrastive": contrastive,
+                                        "distance": distance, "angle": angle})
+
+
+def test_golden_values_of_feature_kd():
+    student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+    (image, text, scale), taught = numpy_pairs(student), numpy_pairs(teacher)
+    feature = ((image - taught[0]) ** 2).mean() + ((text - taught[1]) ** 2).mean()
+    contrastive = cross(image, text, scale)
+    near(ask("feature-kd", student, teacher), {"loss": contrastive + 2000 * feature, "contrastive": contrastive,
+                                               "feature": feature})
+
+
+@pytest.mark.parametrize("form", ("pairs", "rows"))
+def test_golden_values_of_two_weights(form):
+    recipe, on, off = get_recipe("dark-b2-e-0.8"), 1.0, 2 - 2.8 * 0.9
+    if form == "pairs":
+        student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+        found = ask(recipe.name, student, teacher)
+        own, taught = (s * i @ t.T for i, t, s in map(numpy_pairs, (student, teacher)))
+        directions = [(own, taught, np.arange(len(own))), (own.T, taught.T, np.arange(len(own)))]
+    else:
+        logits, teacher = rows(0), rows(1)
+        found = ask_rows(recipe.name, logits, teacher, torch.tensor([8, 0, 3, 3, 1]))
+        directions = [(logits.detach().numpy(), teacher.detach().numpy(), np.array([8, 0, 3, 3, 1]))]
+    terms = []
+    for own, taught, match in directions:
+        log_q, p, hit = log_softmax(own), np.exp(log_softmax(taught)), (np.arange(len(own)), match)
+        diag = -(p[hit] * log_q[hit]).mean()
+        terms.append([-log_q[hit].mean(), diag, -(p * log_q).sum(1).mean() - diag])
+    contrastive, diag, off_diag = np.mean(terms, axis=0)
+    near(found, {"loss": contrastive + on * diag + off * off_diag, "contrastive": contrastive, "diag": diag,
+                 "off_diag": off_diag, "w_diag": on, "w_off": off})
+
+
+def test_a_key_holds_the_code_of_its_own_objective_only():
+    "Neither the registry nor a function that reads it leads to another objective."
+    own = repro.definitions(["dark.objectives.weighted_pairs", "dark.distil.loop.pair_losses"], repro.package, False)
+    assert "weighted_pairs" in own and not {"relational", "feature_kd", "weighted_rows"} & set(own)
+    stage = repro.definitions(["dark.distil.phantom.distil_all"], repro.package, True)
+    assert {"weighted_pairs", "relational", "feature_kd"} <= set(stage)  # a stage runs again
