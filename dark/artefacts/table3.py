@@ -14,7 +14,7 @@ import pandas as pd
 from ..core.style import colours, markdown_table, number, p_value
 from ..data.biometry import hc_chart, hc_mm, is_valid
 from ..evaluate.hc18 import PUBLISHED_TEACHER
-from ..recipe import get_profile
+from ..recipe import get_profile, recipes
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #78b9b0fb
 def figure_hc_ga(
@@ -144,7 +144,7 @@ def draw_validity(
     seeds = {name: 100 * values.to_numpy() for name, values in by_seed}
     for y, line in enumerate(table.to_dict("records")):
         recipe = line["name"].split()[0]
-        tint = colours[recipe] if recipe in colours else "#000000"
+        tint = colours[recipe] if recipe in recipes else "#000000"
         ax.plot([line["validity_low"], line["validity_high"]], [y, y], color=tint, lw=5, alpha=0.35,
                 solid_capstyle="butt")
         ax.plot(line["validity"], y, "|", color=tint, ms=13, mew=2)

@@ -112,8 +112,9 @@ def dynamics(
 # %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #39ab0772
 def draw_schedules(
     ax, recipes,  # name -> Recipe
+    ledger,  # rows of the ledger
 ):
-    "Weights of the diagonal (dashed) and off-diagonal (solid) term against progress."
+    "Weights against progress: of the diagonal (dashed) and off-diagonal (solid) term, and measured ones (dotted)."
     lines = [(name, ends, dashes) for name, recipe in recipes.items()
              for weight, ends in recipe.lines.items() for dashes in ["--" if weight == "w_diag" else "-"]]
     progress = np.linspace(0, 1, 201)
@@ -122,7 +123,11 @@ def draw_schedules(
         lane = alike.index((name, ends, dashes)) - (len(alike) - 1) / 2
         aside = ax.transData + ScaledTranslation(0, -lane * 2.4 / 72, ax.figure.dpi_scale_trans)
         ax.plot(progress, [linear(*ends)(t) for t in progress], dashes, color=colours[name], transform=aside)
-    ends = [end for _, line, _ in lines for end in line]
+    measured = ledger[ledger.metric.str.startswith("weight/") & ledger.name.isin(list(recipes))]
+    for (name, _), rows in measured.groupby(["name", "metric"]):
+        curve = rows.groupby("epoch")["value"].mean()
+        ax.plot(curve.index / curve.index.max(), curve, ":", color=colours[name])
+    ends = [end for _, line, _ in lines for end in line] + list(measured["value"])
     ax.axhline(0, color="black", lw=.8, zorder=0)
     ax.set(xlabel="progress t/T", ylabel="weight", title="(a) weights", xlim=(0, 1),
            ylim=(min(ends) - .2, max(ends) + .2))
@@ -154,7 +159,7 @@ def figure_2(
     "Figure 2: weight schedules, and the test score after each epoch. Shaded: where a DARK recipe repels."
     by_epoch, factor = dynamics(ledger, recipes, metric), metrics[metric].factor
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.3), width_ratios=(4, 5))
-    draw_schedules(left, recipes)
+    draw_schedules(left, recipes, ledger)
     by_epoch[["mean", "low", "high"]] *= factor
     draw_scores(right, by_epoch, teacher_score(ledger, metric) * factor, metrics[metric].heading)
     for name in [name for name in recipes if name.startswith("dark-")]:
@@ -272,11 +277,10 @@ def figure_dynamics(
 ) -> plt.Figure:
     "Loss terms, gradients of the terms, logit scale, effective rank, and the difference of scores."
     fig, axes = plt.subplots(3, 3, figsize=(12, 9.5), sharex=True)
-    taught = [name for name in names if name != "no-kd"]
     spots = iter(axes.flat)
     for title, term in (("(a) off-diagonal term", "loss/off_diag"), ("(b) diagonal term", "loss/diag")):
-        ax = next(spots)
-        draw_curves(ax, {name: epoch_curves(ledger, term, name, "train") for name in taught})
+        ax, has = next(spots), set(ledger.loc[ledger.metric == term, "name"])
+        draw_curves(ax, {name: epoch_curves(ledger, term, name, "train") for name in names if name in has})
         ax.set(title=title, ylabel="mean over the epoch")
     for column, label, title in (*PANELS[:4], ("scale", "scale", "(g) logit scale"), PANELS[4]):
         ax = next(spots)

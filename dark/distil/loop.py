@@ -55,13 +55,11 @@ class Run:
         self.losses, self.weights, self.history = {}, {}, []
 
     @property
-    def progress(self) -> float:
-        "Share of training that is done, 0..1."
+    def progress(self) -> float:  # share of training that is done, 0..1
         return self.step / self.total
 
     @property
-    def plain(self):
-        "The model without the wrapper of a distributed run."
+    def plain(self):  # the model without the wrapper of a distributed run
         return self.accelerator.unwrap_model(self.model)
 
     def state(self) -> dict:

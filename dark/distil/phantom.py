@@ -80,13 +80,14 @@ def train_teacher(
     profile: Profile,
 ) -> Path:  # folder of model.pt and log.jsonl; the embeddings lie with the views
     "Train the teacher contrastively and embed all views with it, unless that is done."
-    views, key = draw_train(profile), work_key(profile, (train_teacher,))
+    recipe, views = get_recipe("no-kd"), draw_train(profile)
+    key = work_key(profile, (train_teacher, get_objective(recipe.objective, "pairs")))
     folder = paths.runs(profile.name) / "teacher"
     if not is_done(folder, key):
         open_work(folder, key)
         model, callbacks = teacher(profile), _recorders(profile, folder, key, Progress("teacher"))
         data = TeacherCache(views, profile.teach.batch, teacher=False)
-        fit(model, data, get_recipe("no-kd"), profile.teach, callbacks=callbacks, accelerator=Accelerator(cpu=True))
+        fit(model, data, recipe, profile.teach, callbacks=callbacks, accelerator=Accelerator(cpu=True))
         save_model(model, folder / "model.pt")
         for name in EMBEDDINGS:  # another teacher's
             (views / name).unlink(missing_ok=True)
