@@ -10,9 +10,9 @@ __all__ = ['TEACHER_SIZE', 'STUDENT_SIZE', 'CONTEXT', 'STUDENT_MEAN', 'STUDENT_S
 
 # %% ../../nbs/lib/7_device/03_cost.ipynb #60369c71
 import os
-import time
 from importlib.util import find_spec
 from pathlib import Path
+from timeit import timeit
 from unittest.mock import patch
 
 import numpy as np
@@ -153,14 +153,7 @@ def interleave(
     "Time calls in turn, round by round."
     if rounds < 1:
         raise ValueError(f"{rounds} rounds measure nothing: give at least 1")
-    table = []
-    for _ in range(warm_ups + rounds):
-        line = {}
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            line[name] = 1000 * (time.perf_counter() - start)
-        table.append(line)
+    table = [{name: 1000 * timeit(call, number=1) for name, call in calls.items()} for _ in range(warm_ups + rounds)]
     return pd.DataFrame(table[warm_ups:])
 
 # %% ../../nbs/lib/7_device/03_cost.ipynb #cae23422

@@ -21,6 +21,7 @@ from threading import Event, Thread
 from typing import NamedTuple
 
 import papermill
+from fastcore.xtras import modified_env
 from ipykernel.kernelspec import write_kernel_spec
 
 from ..core import paths
@@ -258,17 +259,11 @@ def write_records(
 @contextmanager
 def own_kernel():
     "While this lasts, the kernel `python3` is the running interpreter."
-    before = os.environ["JUPYTER_PATH"] if "JUPYTER_PATH" in os.environ else None
     with tempfile.TemporaryDirectory() as folder:
         # What a kernel logs itself (TCP in use, an interrupt) is noise; errors in cells arrive as messages.
         write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
-        os.environ["JUPYTER_PATH"] = os.pathsep.join([folder] + ([before] if before else []))
-        try:
+        with modified_env(JUPYTER_PATH=os.pathsep.join(filter(None, [folder, os.getenv("JUPYTER_PATH")]))):
             yield
-        finally:
-            del os.environ["JUPYTER_PATH"]
-            if before is not None:
-                os.environ["JUPYTER_PATH"] = before
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #fd9ce543
 class StageFailed(Exception):
