@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['css', 'code_commit', 'run_file', 'read_run', 'table_html', 'figure_html', 'section_html', 'page_html', 'write_page',
-           'not_made', 'included', 'picture', 'duration', 'findings', 'stage_map', 'has_directive', 'lift_links',
-           'run_index', 'readme_text', 'write_readme']
+           'not_made', 'included', 'picture', 'duration', 'findings', 'stage_map', 'lift_links', 'run_index',
+           'readme_text', 'write_readme']
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #5a2b396a
 import json
@@ -22,6 +22,7 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from traitlets.config import Config
 
 from ..core import paths
 from ..core.repro import atomic_write
@@ -209,14 +210,6 @@ def stage_map(
                      "artefacts": " ".join(links) or "–", "command": f"`dark_paper {option}--only {stage.stem[:2]}`"})
     return markdown_table(pd.DataFrame(rows))
 
-# %% ../../nbs/lib/9_paper/04_report.ipynb #6bf23c95
-def has_directive(
-    cell,      # of a notebook
-    name: str, # "hide" or "echo: false"
-) -> bool:
-    "Whether a cell carries one of nbdev's directives."
-    return any(line.replace(" ", "") == f"#|{name}".replace(" ", "") for line in cell.source.splitlines())
-
 # %% ../../nbs/lib/9_paper/04_report.ipynb #217ac3aa
 def lift_links(
     text: str,   # Markdown
@@ -247,18 +240,14 @@ def readme_text(
     folder,   # of the notebook, seen from the root
 ) -> str: # Markdown
     "A notebook as README; ValueError if an output is a picture that no file holds."
-    kept = [c for c in notebook.cells if not has_directive(c, "hide")]
-    shown = nbformat.v4.new_notebook(cells=kept, metadata=notebook.metadata)
-    for cell in shown.cells:
-        cell.metadata["transient"] = {"remove_source": cell.cell_type == "code" and has_directive(cell, "echo: false")}
-    exporter = MarkdownExporter()
+    tags = {"enabled": True, "remove_cell_tags": {"remove_cell"}, "remove_input_tags": {"remove_input"}}
+    exporter = MarkdownExporter(config=Config(TagRemovePreprocessor=tags))
     # A kernel flushes when it likes: two pieces of one output are one output.
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    text, resources = exporter.from_notebook_node(shown)
+    text, resources = exporter.from_notebook_node(notebook)
     if resources["outputs"]:
         raise ValueError("the index draws a picture: save it as an artefact of a stage, and link to that")
-    text = re.sub(r"^#\|.*\n", "", text, flags=re.M)
     return re.sub(r"\n{3,}", "\n\n", lift_links(text, folder)).strip() + "\n"
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #d9fca1b4
