@@ -205,11 +205,10 @@ def difference_interval(
     "Mean difference with its group-bootstrap percentile interval."
     gap = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     _, group = np.unique(np.asarray(groups), return_inverse=True)
-    sums, sizes = np.bincount(group, gap), np.bincount(group)
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(len(sums), size=len(sums)) for _ in range(n))
-    draws = [sums[rows].sum() / sizes[rows].sum() for rows in drawn]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    sums_and_sizes = np.bincount(group, gap), np.bincount(group)
+    drawn = scipy_stats.bootstrap(sums_and_sizes, lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
+                                  paired=True, n_resamples=n, method="percentile", rng=seed)
+    low, high = np.quantile(drawn.bootstrap_distribution, [0.025, 0.975])
     return float(gap.mean()), float(low), float(high)
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #03e50d19
