@@ -9,14 +9,13 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from accelerate import Accelerator
 from torch.nn.functional import normalize
 
 from dark.core import repro
 from dark.distil.loop import compare_pairs
 from dark.loss import Embeddings
 from dark.objectives import get_objective, objectives
-from dark.recipe import Recipe, get_recipe, recipes
+from dark.recipe import get_recipe, recipes
 
 RANKS, PAIRS = 2, 4
 ON_PAIRS = [r.name for r in recipes.values() if (r.objective, "pairs") in objectives and r.name != "soft-only"]
@@ -176,7 +175,8 @@ def turned(rows):
 
 def near(found, expected):
     assert list(found) == list(expected)
-    np.testing.assert_allclose([float(torch.as_tensor(v).detach()) for v in found.values()], list(expected.values()), rtol=1e-7)
+    values = [float(torch.as_tensor(value).detach()) for value in found.values()]
+    np.testing.assert_allclose(values, list(expected.values()), rtol=1e-7)
 
 
 def test_golden_values_of_relational():

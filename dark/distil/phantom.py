@@ -208,7 +208,8 @@ def training_rows(
         who = {"name": entry["recipe"], "seed": entry["seed"], "epoch": entry["epoch"]}
         known = logged_terms(entry) | {"scale": "scale"}
         drawn = get_recipe(entry["recipe"]).lines  # known without a measurement
-        known |= {k: f"weight/{k}" for k, v in entry.items() if k.startswith("w_") and k not in drawn and not pd.isna(v)}
+        known |= {k: f"weight/{k}" for k, v in entry.items()
+                  if k.startswith("w_") and k not in drawn and not pd.isna(v)}
         rows += [row(metric=m, value=entry[k], unit="1", split="train", **who) for k, m in known.items()]
         rows += [row(metric="avg", value=entry[f"{split}/avg"], unit="fraction", split=split, **who)
                  for split in ("val", "test")]
