@@ -5,10 +5,11 @@
 #   make test       export in sync, library notebooks, tests, style, and the whole pipeline on the smallest profile
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
+#   make outputs    run every library notebook twice, and keep what it shows
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab readme clean
+.PHONY: help env reproduce test lab readme outputs clean
 
 STAMP := .venv/.installed
 
@@ -50,6 +51,10 @@ lab: $(STAMP)
 
 readme: $(STAMP)
 	.venv/bin/python -c "from dark.paper.report import write_readme; write_readme()"
+
+outputs: $(STAMP)
+	.venv/bin/python -c "from dark.paper.report import keep_all_outputs; keep_all_outputs()"
+	.venv/bin/nbdev_clean
 
 clean:
 	rm -rf data/runs data/cache data/results/smoke.jsonl data/results/smoke.predictions figures/smoke

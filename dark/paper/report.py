@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['css', 'code_commit', 'run_file', 'read_run', 'table_html', 'figure_html', 'section_html', 'page_html', 'write_page',
            'not_made', 'included', 'picture', 'duration', 'findings', 'stage_map', 'lift_links', 'run_index',
-           'readme_text', 'write_readme']
+           'readme_text', 'write_readme', 'shown', 'keep_outputs', 'keep_all_outputs']
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #5a2b396a
 import json
@@ -13,6 +13,7 @@ import posixpath
 import re
 import shutil
 import subprocess
+import tempfile
 from html import escape
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from tqdm import tqdm
 from traitlets.config import Config
 
 from ..core import paths
@@ -256,3 +258,40 @@ def write_readme() -> None:
     text = readme_text(run_index(paths.root / "nbs" / "index.ipynb"), "nbs")
     with atomic_write(paths.root / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+# %% ../../nbs/lib/9_paper/04_report.ipynb #fe822377
+def shown(
+    cell,  # of an executed notebook
+) -> list:  # of outputs, as a notebook file has them
+    "What a cell shows a reader: values, pictures and printed lines; nothing if it is hidden."
+    if cell.cell_type != "code" or re.match(r"#\|\s*(hide|export)", cell.source):
+        return []
+    kept = [dict(output) for output in cell.outputs if output.output_type in ("display_data", "execute_result")
+            or output.output_type == "stream" and output.name == "stdout"]
+    return [output | {"execution_count": None} if "execution_count" in output else output for output in kept]
+
+# %% ../../nbs/lib/9_paper/04_report.ipynb #388f074e
+def keep_outputs(
+    path: Path,  # of a library notebook, changed in place
+) -> int:  # cells that show something
+    "Run a notebook twice, and keep what its visible cells show if both runs agree and it is of no machine."
+    texts = [[json.dumps(shown(cell)) for cell in run_index(path).cells] for _ in range(2)]
+    local = re.compile(rf"{re.escape(str(Path.home()))}|{re.escape(tempfile.gettempdir())}|0x[0-9a-f]{{8}}")
+    raw, count = json.loads(path.read_text(encoding="utf-8")), 0
+    for cell, one, other in zip(raw["cells"], *texts, strict=True):
+        if cell["cell_type"] == "code":
+            cell["outputs"] = json.loads(one) if one == other and not local.search(one) else []
+            count += bool(cell["outputs"])
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(raw, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return count
+
+# %% ../../nbs/lib/9_paper/04_report.ipynb #1bd6b1ed
+def keep_all_outputs() -> None:
+    "Do so for every library notebook of the checkout."
+    folder = paths.root / "nbs" / "lib"
+    found = [path for path in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    with tqdm(found, unit="notebook") as bar:
+        for path in bar:
+            bar.set_description(path.relative_to(folder).as_posix())
+            keep_outputs(path)
