@@ -214,7 +214,7 @@ def probe_split(
     table,     # of `FetalPlanes`: patient, split ("train" or "test", as published), truth
     features,  # (N, D) of the same frames
     seed: int,  # of the patients that choose the penalty
-) -> dict:  # of `dark.evaluate.probes.linear_probe`
+) -> dict:  # of `linear_probe`
     "Probe on the published division; ValueError if a patient is on both sides of it."
     test = (table["split"] == "test").to_numpy()
     patient, truth = table["patient"].to_numpy(), table["truth"].to_numpy()
