@@ -68,8 +68,8 @@ def items(url):
     files = (sources.File("a.txt", f"{url}/a.txt", sha256=sha256(b"a")),
              sources.File("b.txt", f"{url}/b.txt", read=is_b))
     folder = sources.Folder("pictures", f"{url}/pictures.zip", "training", r"\d\.png", 3)
-    return {"letters": sources.Item("two letters", "2 bytes", "public domain", files),
-            "pictures": sources.Item("three pictures", "68 kB", "public domain", (folder,))}
+    return {"letters": sources.Item("letters", "two letters", "2 bytes", "public domain", files),
+            "pictures": sources.Item("pictures", "three pictures", "68 kB", "public domain", (folder,))}
 
 
 class Server(SimpleHTTPRequestHandler):

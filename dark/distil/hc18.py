@@ -81,7 +81,7 @@ def load_scored(
     size: int,  # side of the student's images, pixels
 ) -> tuple:  # Scored; table with filename, group, hc_mm of each image
     "HC18 with the published scores, image by image."
-    hc, scores = fetalclip.read_scores(find_file(outputs, fetalclip.scores_file, fetalclip.outputs_item))
+    hc, scores = fetalclip.read_scores(find_file(outputs, fetalclip.scores_file, fetalclip.outputs_item.name))
     if (differ := np.abs(hc - frames.table["hc_mm"]) > 0.005).any():
         raise ValueError(f"scores and images differ in {differ.sum()} head circumferences: fetch both again")
     spacing = frames.spacing(get_release("fetalclip").size)
