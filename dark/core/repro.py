@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['packages', 'package', 'PACKAGES', 'seed_everything', 'sha256', 'atomic_write', 'cpu_name', 'package_version',
            'environment', 'Part', 'definitions', 'notebook_definitions', 'fingerprint', 'work_key', 'mark_done',
-           'is_done', 'open_work']
+           'is_done', 'open_work', 'answer']
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #66c2e345
 import ast
@@ -385,3 +385,13 @@ def open_work(
         with atomic_write(begun) as part:
             part.write_text(json.dumps({"key": key}))
     return folder
+
+# %% ../../nbs/lib/1_core/03_repro.ipynb #fbb2ba6a
+def answer(
+    text,  # one or more lines
+):
+    "Print an answer at once; a reader that has gone, as `head` does, is no error."
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends

@@ -24,7 +24,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from ..core import paths
-from ..core.repro import sha256
+from ..core.repro import answer, sha256
 from . import sources
 from .sources import Folder, check_part, get_item, list_files, locate, read_record, write_record
 
@@ -306,7 +306,7 @@ def dark_fetch(
     parser.add_argument("--list", action="store_true", help="list the items, their files and their licences")
     chosen = parser.parse_args(arguments)
     if chosen.list:
-        print(list_items())
+        answer(list_items())
         return 0
     try:
         if not chosen.items:

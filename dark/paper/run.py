@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..core import paths
 from ..core.ledger import Ledger
-from ..core.repro import atomic_write, environment
+from ..core.repro import answer, atomic_write, environment
 from ..models.released import releases
 from .report import code_commit, read_run, run_file, write_page
 from .stages import (StageFailed, all_stages, check_parameters, collect_outputs, execute, find_stage,
@@ -159,7 +159,7 @@ def table(
 @patch
 def outlook(self: Sequence) -> dict: # stem -> status
     "The status of each stage, those behind a stage that has to run included."
-    states, waiting = {}, None
+    states, waiting, commits = {}, None, read_run(self.profile)["commits"]
     for stage in self.stages:
         state = self.standing(stage)
         if state == "done" and waiting:
@@ -167,6 +167,8 @@ def outlook(self: Sequence) -> dict: # stem -> status
         # What needs data is tried every time, and nothing waits for it.
         if stage.measures and state != "done" and not state.startswith("not run") and not waiting:
             waiting = stage.stem
+        if state == "never run" and stage.stem in commits and commits[stage.stem]:
+            state = f"never run here; what is shown is of commit {commits[stage.stem]}"
         states[stage.stem] = state
     return states
 
@@ -200,7 +202,10 @@ def select(
     if elsewhere and not any(stage.stem.startswith(text) for stage in stages):
         home = elsewhere[0].profiles[0]
         raise LookupError(f"{elsewhere[0].stem} is a stage of another profile: dark_paper --profile {home}")
-    stage = find_stage(text, stages)
+    try:
+        stage = find_stage(text, stages)
+    except LookupError as error:
+        raise LookupError(f"profile {arguments.profile}: {error.args[0]}") from None
     return stages[stages.index(stage):] if arguments.only is None else [stage]
 
 # %% ../../nbs/lib/9_paper/05_run.ipynb #6e3da5fc
@@ -218,7 +223,7 @@ def run_selected(
 ) -> int: # exit status
     "Show the status of the stages, or run them and leave times and report behind."
     if arguments.list:
-        print(sequence.table(sequence.outlook()))
+        answer(sequence.table(sequence.outlook()))
         return 0
     try:
         endings = sequence.run(selected, arguments.force)
@@ -231,7 +236,7 @@ def run_selected(
     if ran or not run_file(sequence.profile).is_file():
         sequence.write_run(ran)
     sequence.write_report()
-    print(sequence.table(endings))
+    answer(sequence.table(endings))
     return 0
 
 # %% ../../nbs/lib/9_paper/05_run.ipynb #1a56afa5
@@ -313,5 +318,5 @@ def dark_doctor(
     from dark.data import sources
 
     argparse.ArgumentParser(prog="dark_doctor", description=dark_doctor.__doc__).parse_args(arguments)
-    print(describe())
+    answer(describe())
     return int(any(sources.examine(name)[0] == "damaged" for name in sources.items))
