@@ -18,7 +18,7 @@ objectives = {}  # (name, what it takes) -> function
 
 # %% ../nbs/lib/0_method/04_objectives.ipynb #9d02f8c0
 def objective(
-    name: str,
+    name: str,  # that a recipe gives
     takes: str,  # "pairs" or "rows"
 ):  # decorator
     "Enters a function as the objective of that name."
@@ -35,7 +35,7 @@ def objective(
 def get_objective(
     name: str,
     takes: str,  # "pairs" or "rows"
-):  # function
+):  # the function that carries it
     "Objective of that name, or one clear sentence."
     if (name, takes) not in objectives:
         known = ", ".join(known for known, what in objectives if what == takes)
@@ -52,7 +52,7 @@ def weighted_pairs(
     diag: tuple,  # (start, end)
     off_diag: tuple,  # (start, end)
     smoothing: float,
-    contrastive: float,  # 1
+    contrastive: float,  # weight of the hard target, which a batch of pairs cannot do without: 1
 ) -> dict:  # of `dark_loss`, and w_diag and w_off
     "Contrastive loss, and distillation on and off the match, each with its weight."
     if contrastive != 1:
