@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from ..analyse.agreement import RELATED, harm, shares
 from ..analyse.geometry import neighbours
 from ..core.stats import mean_sd_ci
-from ..core.style import colours, number, p_value
+from ..core.style import colours, interval, number, p_value
 from ..data.prompts import BRAIN
 
 # %% ../../nbs/lib/8_artefacts/06_analysis_figures.ipynb #c3d5dbe9
@@ -364,7 +364,7 @@ def caption_recalls(
 ) -> str:
     "Caption with the exact metrics."
     parts = [f"{title}: {found['pictures'].sum()} pictures, "
-             + ", ".join(f"{c} {r:.3f} [{low:.3f}, {high:.3f}]" for c, r, low, high in
+             + ", ".join(f"{c} {interval(r, low, high, 3)}" for c, r, low, high in
                          found[["class", "recall", "low", "high"]].itertuples(index=False))
              for title, (_, found) in tables.items()]
     return ("Published zero-shot answers of FetalCLIP: share of each true class by answer (left), and recall of each "

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ..core.stats import mean_sd_ci
-from ..core.style import colours, number, probes
+from ..core.style import colours, interval, probes
 
 # %% ../../nbs/lib/8_artefacts/02_table2.ipynb #04d43b6c
 def retention(
@@ -70,8 +70,8 @@ def markdown_probe(
     shown = {"Model": table["model"], "Source": table["source"]}
     for column, heading in probes.values():
         for name, title, factor, places in ((column, heading, 1, 3), (f"{column}_retained", "retained (%)", 100, 1)):
-            cells = [[number(v * factor, places) for v in table[name + end]] for end in ("", "_low", "_high")]
-            text = [v if "–" in (lo, hi) else f"{v} [{lo}, {hi}]" for v, lo, hi in zip(*cells)]
+            cells = (table[name + end] * factor for end in ("", "_low", "_high"))
+            text = [interval(*cell, places) for cell in zip(*cells)]
             shown[title if factor == 1 else f"{heading.split(',')[0]}, {title}"] = text
     return pd.DataFrame(shown)
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..core.style import colours, markdown_table, number, p_value
+from ..core.style import colours, markdown_table, number, p_value, with_interval
 from ..data.biometry import hc_chart, hc_mm, is_valid
 from ..evaluate.hc18 import PUBLISHED_TEACHER
 from ..recipe import get_profile, recipes
@@ -95,8 +95,7 @@ def markdown_3(
 ) -> str:
     "Table 3 for people."
     def cell(row, column, decimals=1):
-        value, low, high = (number(row[column + end], decimals) for end in ("", "_low", "_high"))
-        return value if "–" in (low, high) else f"{value} [{low}, {high}]"
+        return with_interval(row, column, decimals)
 
     def test(row, other):
         p, holm = row[f"p_{other}"], row[f"p_holm_{other}"]

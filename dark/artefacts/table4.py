@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..core.ledger import final_scores, teacher_score
-from ..core.style import colours, main_metric, markdown_table, metrics, number
+from ..core.style import colours, main_metric, markdown_table, metrics, number, with_interval
 from ..models.released import STUDENT, TEACHER
 
 # %% ../../nbs/lib/8_artefacts/04_table4.ipynb #8d86fc71
@@ -126,8 +126,7 @@ def markdown_4(
     ledger,  # rows of the ledger
 ) -> str:
     "Table 4 as Markdown, and the packages that were exported."
-    ratios = [number(r, 1) if pd.isna(low) else f"{number(r, 1)} [{number(low, 1)}, {number(high, 1)}]"
-              for r, low, high in zip(table["ratio"], table["ratio_low"], table["ratio_high"], strict=True)]
+    ratios = [with_interval(line, "ratio", 1) for line in table.to_dict("records")]
     shown = pd.DataFrame({"Quantity": table["quantity"],
                           f"Teacher ({TEACHER})": [number(v, 1) for v in table["teacher"]],
                           f"Student ({STUDENT})": [number(v, 1) for v in table["student"]], "Ratio": ratios,

@@ -18,7 +18,7 @@ from scipy import stats as scipy_stats
 
 from ..core.ledger import teacher_score
 from ..core.stats import Spread, mean_sd_ci
-from ..core.style import colours, metrics, number
+from ..core.style import colours, metrics, with_interval
 from ..schedule import linear
 
 # %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #161bc3ad
@@ -250,13 +250,12 @@ def surge_table(
     at,     # progress of the sign change
 ) -> pd.DataFrame:  # text
     "The bends for people."
-    def cell(line, key):
-        value, low, high = (number(line[k], 3) for k in (key, f"{key}_low", f"{key}_high"))
-        return value if "–" in (low, high) else f"{value} [{low}, {high}]"
     lines = table.to_dict("records")
-    return pd.DataFrame({"test score of": table["curve"], f"slope after minus before t/T = {at:.3f} [95%]":
-                         [cell(line, "change") for line in lines], "bends most at t/T [95%]":
-                         [cell(line, "knot") for line in lines], "reading": [verdict(line, at) for line in lines]})
+    return pd.DataFrame({
+        "test score of": table["curve"],
+        f"slope after minus before t/T = {at:.3f} [95%]": [with_interval(line, "change", 3) for line in lines],
+        "bends most at t/T [95%]": [with_interval(line, "knot", 3) for line in lines],
+        "reading": [verdict(line, at) for line in lines]})
 
 # %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #85c53faa
 PANELS = (  # column of the trajectories, axis label, title

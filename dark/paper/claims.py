@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..analyse.agreement import harm
 from ..core.stats import holm, mean_sd_ci
-from ..core.style import markdown_table, metrics, number, p_value, probes
+from ..core.style import interval, markdown_table, metrics, number, p_value, probes
 from ..models.released import CORE_ML_STAGE, STUDENT, TEACHER
 from .stages import all_stages
 from .verdicts import (agrees, difference, direction, evidence, family, judge, judge_order, judge_value,
@@ -372,8 +372,7 @@ def claims_text(
     coarse = {"benchmarks": 0, "percent": 2, "points": 2,
               "GMAC": 1, "ms": 1, "million": 1, "difference in HC18 validity (%)": 2}
     places = [0 if unit.startswith("of ") else coarse[unit] if unit in coarse else 4 for unit in table["unit"]]
-    ours = [number(v, d) if pd.isna(lo) else f"{number(v, d)} [{number(lo, d)}, {number(hi, d)}]"
-            for v, lo, hi, d in zip(table["ours"], table["low"], table["high"], places, strict=True)]
+    ours = [interval(*cell) for cell in zip(table["ours"], table["low"], table["high"], places, strict=True)]
     return pd.DataFrame({"id": table["id"], "claim": table["claim"], "printed": table["printed"], "ours": ours,
                          "unit": table["unit"], "direction": table["direction"], "verdict": table["verdict"],
                          "reason": table["reason"], "from": table["where"]})

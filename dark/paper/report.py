@@ -28,7 +28,7 @@ from traitlets.config import Config
 
 from ..core import paths
 from ..core.repro import atomic_write
-from ..core.style import markdown_table, number
+from ..core.style import interval, markdown_table
 from .stages import all_stages, own_kernel, title
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #c8885b9d
@@ -192,7 +192,7 @@ def findings(
             return not_made(f"The claims page of `{profile}`")
         page = pd.read_csv(file).set_index("id").fillna({"direction": ""})
         pages[f"`{profile}`"] = [
-            f"{row.direction}: {number(row.ours, 3)} [{number(row.low, 3)}, {number(row.high, 3)}]"
+            f"{row.direction}: {interval(row.ours, row.low, row.high, 3)}"
             if row.direction else row.verdict for row in page.loc[list(ids)].itertuples()]
         claims = [f"{name}: {page.at[name, 'claim']}" for name in ids]
     return markdown_table(pd.DataFrame({"claim": claims} | pages))
