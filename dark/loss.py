@@ -76,42 +76,6 @@ def kd_terms(
         raise ValueError(f"kd_terms: NaN or infinity in the logits, student and teacher {tuple(student_logits.shape)}")
     return diag, off_diag
 
-# %% ../nbs/lib/0_method/03_loss.ipynb #6c224cf7
-def _check_pairs(who, e): # one model's embeddings: shapes and unit norms (NaN passes here, and is named later)
-    image, text = tuple(e.image.shape), tuple(e.text.shape)
-    if len(image) != 2 or image != text or 0 in image:
-        raise ValueError(f"{who}: image {image} and text {text} must have one non-empty shape (N, D)")
-    if e.scale.ndim != 0:
-        raise ValueError(f"{who}: scale must be a 0-dim tensor, got shape {tuple(e.scale.shape)}")
-    norms = torch.cat([e.image.detach(), e.text.detach()]).norm(dim=1)
-    if ((norms - 1).abs() > 0.01).any(): # half precision is off by less
-        raise ValueError(f"{who}: rows must have unit norm, these have {norms.min():.3g} to {norms.max():.3g}")
-
-# %% ../nbs/lib/0_method/03_loss.ipynb #703e003c
-def _check_settings(student, teacher, diag, off_diag, tau, chunk):
-    _check_pairs("student", student)
-    if teacher is None and (diag != 0 or off_diag != 0):
-        raise ValueError(f"diag={diag}, off_diag={off_diag} need a teacher; without one set both to 0")
-    if teacher is not None:
-        _check_pairs("teacher", teacher)
-        if len(teacher.image) != len(student.image):
-            counts = f"student {tuple(student.image.shape)}, teacher {tuple(teacher.image.shape)}"
-            raise ValueError(f"student and teacher must embed the same N pairs: {counts}")
-    if not tau > 0:
-        raise ValueError(f"tau={tau} must be positive")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk} must be at least 1 row, or None for the plain form")
-
-# %% ../nbs/lib/0_method/03_loss.ipynb #8fad535e
-def _check_finite(loss, student, teacher, diag, off_diag):
-    if torch.isfinite(loss.detach()):
-        return
-    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
-    parts = [(f"{who} {field} {tuple(x.shape)}", x) for who, e in models.items() for field, x in e._asdict().items()]
-    bad = [name for name, x in parts if not torch.isfinite(x).all()]
-    cause = f"NaN or infinity in {', '.join(bad)}" if bad else "embeddings are finite; look at weights and scales"
-    raise ValueError(f"the loss is {loss.item()} with diag={diag}, off_diag={off_diag}: {cause}")
-
 # %% ../nbs/lib/0_method/03_loss.ipynb #153686dd
 def _plain(student, teacher, diag, off_diag, smoothing): # -> loss, contrastive, diag, off_diag, each ()
     logits = student.scale * student.image @ student.text.T
@@ -120,33 +84,6 @@ def _plain(student, teacher, diag, off_diag, smoothing): # -> loss, contrastive,
     columns = _terms(logits.T, None if teacher is None else teacher_logits.T, None, smoothing)
     terms = [(row + column) / 2 for row, column in zip(rows, columns, strict=True)]
     return terms[0] + diag * terms[1] + off_diag * terms[2], *terms
-
-# %% ../nbs/lib/0_method/03_loss.ipynb #5c90d6ec
-def dark_loss(
-    student: Embeddings,         # gradients flow into its three tensors
-    teacher: Embeddings | None,  # same N pairs, any width, frozen; None: contrastive only, both weights 0
-    *,
-    diag: float=1.0,             # weight of the matched pairs
-    off_diag: float=1.0,         # weight of all other pairs; negative repels
-    tau: float=5.0,              # temperature of the teacher only
-    smoothing: float=0.0,        # s in p' = (1 - s) p + s / N
-    chunk: int | None=None,      # rows per block of the blockwise form; None: the plain form
-) -> dict: # loss, and contrastive, diag, off_diag unweighted and detached; each ()
-    "contrastive + diag * diagonal KD + off_diag * off-diagonal KD, mean of both directions (paper sec. 3)."
-    _check_settings(student, teacher, diag, off_diag, tau, chunk)
-    with torch.autocast(student.image.device.type, enabled=False):
-        wide = Embeddings(*map(_widen, student))
-        frozen = None
-        if teacher is not None:
-            frozen = Embeddings(*(value.detach().to(wide.image.dtype) for value in teacher))
-            frozen = frozen._replace(scale=frozen.scale / tau)
-        if chunk is None:
-            values = _plain(wide, frozen, diag, off_diag, smoothing)
-        else:
-            values = _Blockwise.apply(*wide, frozen, diag, off_diag, smoothing, chunk)
-    _check_finite(values[0], student, teacher, diag, off_diag)
-    names = ("contrastive", "diag", "off_diag")
-    return {"loss": values[0]} | {name: term.detach() for name, term in zip(names, values[1:], strict=True)}
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #5ed013f9
 def _normalisers(
@@ -215,6 +152,69 @@ class _Blockwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, *_):
         return *(grad * saved for saved in ctx.saved_tensors), None, None, None, None, None
+
+# %% ../nbs/lib/0_method/03_loss.ipynb #6c224cf7
+def _check_pairs(who, e): # one model's embeddings: shapes and unit norms (NaN passes here, and is named later)
+    image, text = tuple(e.image.shape), tuple(e.text.shape)
+    if len(image) != 2 or image != text or 0 in image:
+        raise ValueError(f"{who}: image {image} and text {text} must have one non-empty shape (N, D)")
+    if e.scale.ndim != 0:
+        raise ValueError(f"{who}: scale must be a 0-dim tensor, got shape {tuple(e.scale.shape)}")
+    norms = torch.cat([e.image.detach(), e.text.detach()]).norm(dim=1)
+    if ((norms - 1).abs() > 0.01).any(): # half precision is off by less
+        raise ValueError(f"{who}: rows must have unit norm, these have {norms.min():.3g} to {norms.max():.3g}")
+
+# %% ../nbs/lib/0_method/03_loss.ipynb #703e003c
+def _check_settings(student, teacher, diag, off_diag, tau, chunk):
+    _check_pairs("student", student)
+    if teacher is None and (diag != 0 or off_diag != 0):
+        raise ValueError(f"diag={diag}, off_diag={off_diag} need a teacher; without one set both to 0")
+    if teacher is not None:
+        _check_pairs("teacher", teacher)
+        if len(teacher.image) != len(student.image):
+            counts = f"student {tuple(student.image.shape)}, teacher {tuple(teacher.image.shape)}"
+            raise ValueError(f"student and teacher must embed the same N pairs: {counts}")
+    if not tau > 0:
+        raise ValueError(f"tau={tau} must be positive")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk} must be at least 1 row, or None for the plain form")
+
+# %% ../nbs/lib/0_method/03_loss.ipynb #8fad535e
+def _check_finite(loss, student, teacher, diag, off_diag):
+    if torch.isfinite(loss.detach()):
+        return
+    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+    parts = [(f"{who} {field} {tuple(x.shape)}", x) for who, e in models.items() for field, x in e._asdict().items()]
+    bad = [name for name, x in parts if not torch.isfinite(x).all()]
+    cause = f"NaN or infinity in {', '.join(bad)}" if bad else "embeddings are finite; look at weights and scales"
+    raise ValueError(f"the loss is {loss.item()} with diag={diag}, off_diag={off_diag}: {cause}")
+
+# %% ../nbs/lib/0_method/03_loss.ipynb #5c90d6ec
+def dark_loss(
+    student: Embeddings,         # gradients flow into its three tensors
+    teacher: Embeddings | None,  # same N pairs, any width, frozen; None: contrastive only, both weights 0
+    *,
+    diag: float=1.0,             # weight of the matched pairs
+    off_diag: float=1.0,         # weight of all other pairs; negative repels
+    tau: float=5.0,              # temperature of the teacher only
+    smoothing: float=0.0,        # s in p' = (1 - s) p + s / N
+    chunk: int | None=None,      # rows per block of the blockwise form; None: the plain form
+) -> dict: # loss, and contrastive, diag, off_diag unweighted and detached; each ()
+    "contrastive + diag * diagonal KD + off_diag * off-diagonal KD, mean of both directions (paper sec. 3)."
+    _check_settings(student, teacher, diag, off_diag, tau, chunk)
+    with torch.autocast(student.image.device.type, enabled=False):
+        wide = Embeddings(*map(_widen, student))
+        frozen = None
+        if teacher is not None:
+            frozen = Embeddings(*(value.detach().to(wide.image.dtype) for value in teacher))
+            frozen = frozen._replace(scale=frozen.scale / tau)
+        if chunk is None:
+            values = _plain(wide, frozen, diag, off_diag, smoothing)
+        else:
+            values = _Blockwise.apply(*wide, frozen, diag, off_diag, smoothing, chunk)
+    _check_finite(values[0], student, teacher, diag, off_diag)
+    names = ("contrastive", "diag", "off_diag")
+    return {"loss": values[0]} | {name: term.detach() for name, term in zip(names, values[1:], strict=True)}
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #db82d093
 class _GatherRows(torch.autograd.Function):
