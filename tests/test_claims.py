@@ -6,7 +6,9 @@ import pytest
 import synthetic
 from conftest import ROOT
 
+from dark.core.ledger import GAIN, as_table
 from dark.core.stats import holm
+from dark.core.style import metrics
 from dark.paper.claims import claims, markdown_claims, vit_gmacs
 from dark.paper.verdicts import family, judges, not_run, verdicts
 
@@ -128,13 +130,13 @@ def test_adjustment_can_change_a_direction():
     "The smallest of five p is below 0.05, but not below 0.01: nothing is decided."
     rows = synthetic.ledger()
     held = (rows["name"] == "dark-b2-e-0.8") & (rows["stage"] == "40_zero_shot")
-    flat = rows[~rows["name"].isin(synthetic.GAIN) | (rows["stage"] != "40_zero_shot")]
+    flat = rows[~rows["name"].isin(GAIN) | (rows["stage"] != "40_zero_shot")]
     seeds = [.004, .001, -.002, .003, -.006]
     others = [synthetic.measurement(name, metric, synthetic.TEACHER + seeds[(s + i) % 5], s)
-              for i, name in enumerate(synthetic.GAIN) if name != "dark-b2-e-0.8" for s in range(5)
-              for metric in synthetic.metrics]
+              for i, name in enumerate(GAIN) if name != "dark-b2-e-0.8" for s in range(5)
+              for metric in metrics]
     dark = rows[held].assign(value=[synthetic.TEACHER + .006 + seeds[(int(s) + 3) % 5] for s in rows[held].seed])
-    made = pd.concat([flat, pd.DataFrame(others).astype(synthetic.KINDS), dark])
+    made = pd.concat([flat, as_table(others), dark])
     tests = family(DEFINITIONS, made)
     name = min(tests, key=lambda key: tests[key][0].p)
     assert tests[name][0].p < .05 < tests[name][1]

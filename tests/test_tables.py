@@ -13,6 +13,7 @@ from rules import cell_sources
 from scipy import stats
 
 from dark.artefacts.table1 import markdown_1, seed_scores, table_1
+from dark.core.ledger import GAIN, NOISE
 from dark.core.stats import holm
 from dark.recipe import TABLE_1
 
@@ -30,7 +31,7 @@ def ours(table, name):
 
 
 def seeds_of(i):
-    return .7 + list(synthetic.GAIN.values())[i] + np.array(synthetic.NOISE) * (1 + i)
+    return .7 + list(GAIN.values())[i] + np.array(NOISE) * (1 + i)
 
 
 def test_mean_and_interval(table):

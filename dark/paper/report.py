@@ -283,7 +283,7 @@ def keep_outputs(
             cell["outputs"] = json.loads(one) if one == other and not local.search(one) else []
             count += bool(cell["outputs"])
     with atomic_write(path) as part:
-        part.write_text(json.dumps(raw, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(nbformat.writes(nbformat.from_dict(raw)) + "\n", encoding="utf-8")
     return count
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #1bd6b1ed
