@@ -181,6 +181,21 @@ def read(self: Ledger) -> pd.DataFrame: # one row a measurement, columns `column
         raise FileNotFoundError(f"no {self.shown}: run dark_paper --profile {self.profile}")
     return as_table(self.rows())
 
+# %% ../../nbs/lib/1_core/06_ledger.ipynb #1968dc74
+def _remedy(
+    profile: str,        # name of a profile
+    table: pd.DataFrame, # the ledger
+    equals: dict,        # what was asked for
+) -> str: # half a sentence
+    "Which stage to run for a measurement that is not there."
+    stages = [equals["stage"]] if "stage" in equals else []
+    if not stages and "metric" in equals:
+        wanted = equals["metric"] if isinstance(equals["metric"], list | tuple) else [equals["metric"]]
+        stages = sorted(table.loc[table["metric"].isin(wanted), "stage"].unique())
+    if len(stages) == 1:
+        return f"it comes from stage {stages[0]}, run dark_paper --profile {profile} --only {stages[0]}"
+    return f"run dark_paper --profile {profile}"
+
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #5c54447c
 @patch
 def select(
@@ -205,21 +220,6 @@ def select(
         raise LookupError(f"{self.shown} has no measurement with {equals}, though each occurs: "
                           f"{_remedy(self.profile, table, equals)}")
     return table[keep].reset_index(drop=True)
-
-# %% ../../nbs/lib/1_core/06_ledger.ipynb #1968dc74
-def _remedy(
-    profile: str,        # name of a profile
-    table: pd.DataFrame, # the ledger
-    equals: dict,        # what was asked for
-) -> str: # half a sentence
-    "Which stage to run for a measurement that is not there."
-    stages = [equals["stage"]] if "stage" in equals else []
-    if not stages and "metric" in equals:
-        wanted = equals["metric"] if isinstance(equals["metric"], list | tuple) else [equals["metric"]]
-        stages = sorted(table.loc[table["metric"].isin(wanted), "stage"].unique())
-    if len(stages) == 1:
-        return f"it comes from stage {stages[0]}, run dark_paper --profile {profile} --only {stages[0]}"
-    return f"run dark_paper --profile {profile}"
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #35e94b2a
 @patch

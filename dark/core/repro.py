@@ -108,6 +108,13 @@ def environment() -> dict: # values are str, int or dict of str
 # %% ../../nbs/lib/1_core/03_repro.ipynb #4bbb0311
 package = Path(find_spec("dark").origin).parent
 
+# %% ../../nbs/lib/1_core/03_repro.ipynb #ba2b97d2
+def _is_text(
+    node,
+) -> bool:
+    "Is this a string, with or without values in it?"
+    return isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)
+
 # %% ../../nbs/lib/1_core/03_repro.ipynb #9fb147a2
 class _Bare(ast.NodeTransformer):
     "Takes out what decides no result."
@@ -137,13 +144,6 @@ class _Bare(ast.NodeTransformer):
                 bare = [ast.Constant("") if _is_text(v) else v for v in values]
                 setattr(inner, field, bare if isinstance(value, list) else bare[0])
         return self.generic_visit(node)
-
-# %% ../../nbs/lib/1_core/03_repro.ipynb #ba2b97d2
-def _is_text(
-    node,
-) -> bool:
-    "Is this a string, with or without values in it?"
-    return isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #dc51d7f5
 def _defined(

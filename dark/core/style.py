@@ -71,7 +71,7 @@ def interval(
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #0e7b9c55
 def with_interval(
-    row,       # of `table_1`
+    row,       # of a table
     column,    # its interval is in the columns _low and _high
     decimals,  # after the point
 ) -> str:
