@@ -87,7 +87,7 @@ def _plain(student, teacher, diag, off_diag, smoothing): # -> loss, contrastive,
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #5ed013f9
 def _normalisers(
-    e,     # Embeddings
+    e,     # Embeddings of one model
     chunk, # rows per block
 ): # (2, N) log-sum-exp of rows and of columns, (2, N) log-softmax of the match in both directions
     rows, columns = [], None

@@ -32,7 +32,7 @@ def row(
     value,         # finite number
     unit: str,     # one of `units`
     split="test",  # one of `splits`
-    seed=None,     # seed of the run
+    seed=None,     # of the run; None for one that has none, such as a public teacher
     epoch=None,    # 1..E, None for the final model
     n=None,        # sample size
     low=None, high=None, # 95% interval
@@ -281,7 +281,7 @@ def teacher_score(
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #3986116c
 def save_csv(
-    profile: str,  # name
+    profile: str,  # whose predictions they are
     name: str,     # file name without suffix
     table: pd.DataFrame,
 ) -> None:
@@ -291,7 +291,7 @@ def save_csv(
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #8471a401
 def read_csv(
-    profile: str,  # name
+    profile: str,  # whose predictions they are
     name: str,     # file name without suffix
     stage: str,    # that makes it
 ) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def markdown_table(
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #fe3f8045
 def save_table(
-    table,          # frame
+    table,          # whose index is left out
     profile,        # name of the profile
     stem,           # of the notebook that makes it
     markdown=None,  # its text; None: the frame as it is
@@ -151,7 +151,7 @@ def style():
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #78b56285
 def save_figure(
-    fig,      # matplotlib figure
+    fig,      # its layout is final from then on
     profile,  # name of the profile
     stem,     # of the notebook that makes it
     caption,  # text that names the metrics
