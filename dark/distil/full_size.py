@@ -89,7 +89,7 @@ def taught_losses(
     batch: tuple,  # (N, 3, S, S) student's pictures, (N, 3, T, T) the teacher's, (N, L) tokens
     teacher: torch.nn.Module,  # frozen, in evaluation mode, on the run's device
     target_scale: float,  # that the teacher's logit scale is brought to
-) -> dict:  # what `dark.loss.dark_loss` returns
+) -> dict:  # what the recipe's objective returns
     "The forward function of a student that learns with the teacher in every batch."
     own, theirs, tokens = batch
     with run.accelerator.autocast():
