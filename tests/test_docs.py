@@ -11,10 +11,12 @@ from dark.data.sources import items
 from dark.distil.full_size import dark_distil
 from dark.paper.run import dark_doctor, dark_paper, parse_arguments
 from dark.paper.stages import all_stages, find_stage
+from dark.paper.verify import dark_verify
 from dark.recipe import get_profile, get_recipe
 
 PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/devices/README.md", "data/reference/README.md"]
-COMMANDS = {"dark_paper": dark_paper, "dark_fetch": dark_fetch, "dark_doctor": dark_doctor, "dark_distil": dark_distil}
+COMMANDS = {"dark_paper": dark_paper, "dark_fetch": dark_fetch, "dark_doctor": dark_doctor, "dark_distil": dark_distil,
+            "dark_verify": dark_verify}
 PLACEHOLDERS = {"NN", "ITEM", "item", "<item>", "...", "P"}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
 

@@ -1,0 +1,31 @@
+"What is committed follows from what is committed: tables and figures from the ledgers, rows from the predictions."
+import json
+import shutil
+
+import pytest
+from conftest import ROOT
+
+from dark.core import paths
+from dark.paper.verify import dark_verify, verify
+
+
+@pytest.mark.parametrize("profile", ["hc18", *(pytest.param(p, marks=pytest.mark.full) for p in ("phantom", "gap"))])
+def test_committed_results(profile, capfd):
+    assert dark_verify(["--profile", profile]) == 0, capfd.readouterr().out
+
+
+def test_what_was_changed_is_named(tmp_path, monkeypatch):
+    for part in ("nbs/paper", "data/reference", "data/results", "figures/hc18"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    for name, place in (("root", ""), ("data", "data"), ("figures", "figures"), ("notebooks", "nbs/paper"),
+                        ("reference", "data/reference")):
+        monkeypatch.setattr(paths, name, tmp_path / place)
+    ledger = tmp_path / "data" / "results" / "hc18.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    changed = next(r for r in rows if r["metric"] == "hc18/validity" and r["name"] == "no-kd" and "seed" not in r)
+    changed["value"] += .001
+    ledger.write_text("".join(json.dumps(r, separators=(",", ":")) + "\n" for r in rows), encoding="utf-8")
+    found = "\n".join(verify("hc18"))
+    assert "32_hc18: hc18/validity of no-kd is" in found
+    assert "62_table3_hc18.csv differs, first in line" in found
+    assert "75_figure_hc18.png shows something else" in found
