@@ -113,6 +113,8 @@ def row_correlation(
     others, shapes = np.asarray(others), [x.shape for x in (*rows, np.asarray(others))]
     if len(set(shapes)) > 1 or others.ndim != 2 or others.dtype != bool or not (others.sum(1) > 1).all():
         raise ValueError(f"student, teacher and others need one shape (N, M), and two others a row: {shapes}")
+    if not all(np.isfinite(x[others]).all() for x in rows):
+        raise ValueError("student and teacher need finite values in all columns that count: find the NaN or infinity")
     if ranks:
         rows = [rankdata(np.where(others, x, np.inf), axis=1) for x in rows]  # what is left out ranks last
     rows = [np.where(others, x - x.mean(1, where=others, keepdims=True), 0) for x in rows]
@@ -160,15 +162,26 @@ def agreement(
         table[f"non_target_{kind}"] = [within[rows].mean() for rows in chosen.values()]
     return table
 
+# %% ../../nbs/lib/6_analyse/02_agreement.ipynb #3d0772d0
+def _answers(
+    *labels,  # each (N,)
+) -> list:  # of arrays
+    "Label vectors of one length without a gap, or an error."
+    if lost := [x for x in labels if len(x) and pd.isna(np.array(x, dtype=object)).any()]:
+        where = int(np.argmax(pd.isna(np.array(lost[0], dtype=object))))
+        raise ValueError(f"a label for each picture is needed, and number {where} of {len(lost[0])} is missing")
+    labels = [np.asarray(x) for x in labels]
+    if len({x.shape for x in labels}) > 1 or labels[0].ndim != 1 or not len(labels[0]):
+        raise ValueError(f"label vectors of one length are needed, not of shapes {[x.shape for x in labels]}")
+    return labels
+
 # %% ../../nbs/lib/6_analyse/02_agreement.ipynb #4bf68c51
 def cohen_kappa(
     a,  # (N,) labels
     b,  # (N,) labels
 ) -> float:  # 1: equal; 0: as by chance; nan where both always give the same one label
     "Agreement of two raters above chance (Cohen 1960)."
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(f"two label vectors of one length are needed, not of shapes {a.shape} and {b.shape}")
+    a, b = _answers(a, b)
     chance = sum((a == name).mean() * (b == name).mean() for name in np.unique(np.concatenate([a, b])))
     return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else np.nan
 
@@ -179,10 +192,7 @@ def error_overlap(
     teacher,  # (N,) labels answered
 ) -> dict:  # nan where a share has no images
     "How far the student errs where and as the teacher errs."
-    truth, student, teacher = map(np.asarray, (truth, student, teacher))
-    if not truth.shape == student.shape == teacher.shape or truth.ndim != 1 or not len(truth):
-        shapes = f"{truth.shape}, {student.shape} and {teacher.shape}"
-        raise ValueError(f"truth, student and teacher must be label vectors of one length, not of shapes {shapes}")
+    truth, student, teacher = _answers(truth, student, teacher)
     errs, taught_errs = student != truth, teacher != truth
     both, share = errs & taught_errs, lambda hits: float(hits.mean()) if len(hits) else np.nan
     return {
@@ -256,9 +266,7 @@ def related_errors(
     groups=RELATED,  # of class names
 ) -> float:  # 0..1; nan if no picture is of a group
     "Of the pictures whose class has relatives, the share that is taken for a relative."
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ValueError(f"truth and answers must be vectors of one length, not {truth.shape} and {predicted.shape}")
+    truth, predicted = _answers(truth, predicted)
     inside = [np.isin(truth, group) for group in groups]
     taken = sum((mask & np.isin(predicted, group) & (truth != predicted)).sum()
                 for mask, group in zip(inside, groups))
@@ -289,13 +297,15 @@ def class_recalls(
     groups,     # (N,) patient or case of each picture
     n=2000,     # resamples
 ) -> pd.DataFrame:  # class, pictures, groups, recall, low, high
-    "Recall of each class with its 95% bootstrap interval over groups."
-    counts, truth, groups = confusion(truth, predicted, classes), np.asarray(truth), np.asarray(groups)
+    "Recall of each class with its 95% bootstrap interval over groups; of the resamples that have a picture of it."
+    counts, truth = confusion(truth, predicted, classes), np.asarray(truth)
+    if absent := [c for c in classes if c not in set(truth)]:
+        raise ValueError(f"no picture of class {absent[0]}: its recall is undefined")
     each = np.stack([counts[:, range(len(classes)), range(len(classes))], counts.sum(2)], axis=2)  # hits, pictures
     with np.errstate(invalid="ignore"):  # a resample without a picture of the class says nothing about it
         drawn = bootstrap(lambda sums: sums[..., 0] / sums[..., 1], each, groups, n=n)
     low, high = np.nanquantile(drawn, [.025, .975], axis=0)
-    held = [truth == c for c in classes]
+    held, groups = [truth == c for c in classes], np.asarray(groups)
     return pd.DataFrame({"class": list(classes), "pictures": [int(h.sum()) for h in held],
                          "groups": [len(set(groups[h])) for h in held],
                          "recall": each[..., 0].sum(0) / each[..., 1].sum(0), "low": low, "high": high})

@@ -48,13 +48,24 @@ def predicted_day(
     best = np.argsort(-scores, axis=-1, kind="stable")[..., :top]
     return np.median(days[best], axis=-1)
 
+# %% ../../nbs/lib/2_data/01_biometry.ipynb #588b8f1f
+def _measured(
+    what,    # the values are
+    values,  # anything that NumPy can read
+) -> np.ndarray:  # float, same shape
+    "Finite values, or an error: a comparison with NaN would be an answer."
+    values = np.asarray(values, dtype=float)
+    if lost := int((~np.isfinite(values)).sum()):
+        raise ValueError(f"{lost} of {values.size} {what} are NaN or infinite: find out which image has none")
+    return values
+
 # %% ../../nbs/lib/2_data/01_biometry.ipynb #f3f9a5f9
 def is_valid(
     hc,   # head circumference, mm; any shape
     day,  # gestational age, days; same shape
 ) -> np.ndarray:  # bool, same shape
     "Does the head circumference lie within the 2.5-97.5 centile of that day, ends included?"
-    hc = np.asarray(hc, dtype=float)
+    hc, day = _measured("head circumferences", hc), _measured("days", day)
     return (hc_mm(day, 2.5) <= hc) & (hc <= hc_mm(day, 97.5))
 
 # %% ../../nbs/lib/2_data/01_biometry.ipynb #57fa8f53
@@ -62,7 +73,7 @@ def is_evaluated(
     hc,  # true head circumference, mm; any shape
 ) -> np.ndarray:  # bool, same shape
     "Does the benchmark look at an image with this head circumference (`hc_range`)?"
-    hc = np.asarray(hc, dtype=float)
+    hc = _measured("head circumferences", hc)
     return (hc_range[0] <= hc) & (hc <= hc_range[1])
 
 # %% ../../nbs/lib/2_data/01_biometry.ipynb #243c30f8

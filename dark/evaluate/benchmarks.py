@@ -10,7 +10,8 @@ __all__ = ['class_f1', 'average', 'paper_metrics', 'scores', 'plane_counts', 'bo
 import numpy as np
 
 from ..core.ledger import row
-from ..core.stats import bootstrap, f1_of_counts, fraction_of_counts, hits, macro_f1, percentile_interval
+from ..core.stats import (bootstrap, f1_of_counts, fraction_of_counts, hits, macro_f1, percentile_interval,
+                             right_or_wrong)
 from ..data.biometry import days, is_valid
 from ..data.fetalclip import count_columns, joint_counts
 from ..data.prompts import BRAIN, FIVE
@@ -51,12 +52,13 @@ def scores(
 ) -> dict:  # metric -> value in [0, 1]
     "The paper's five numbers (table 1) on one split."
     parts = {name: table[table.split == split] for name, table in predictions.items()}
+    parts["hc18"] = parts["hc18"][parts["hc18"].evaluated]
     if empty := [name for name, part in parts.items() if part.empty]:
-        raise ValueError(f"no pictures of split {split!r} in {empty}")
+        raise ValueError(f"no pictures of split {split!r} in {empty}, or none that is evaluated")
     planes, brain, heads = parts["five_planes"], parts["brain_subplanes"], parts["hc18"]
     five = macro_f1(planes.truth, planes.predicted, FIVE)
     three = macro_f1(brain.truth, brain.predicted, BRAIN)
-    valid = float(heads.valid[heads.evaluated].mean())
+    valid = float(right_or_wrong(heads.valid, ("image",)).mean())
     return paper_metrics(five, three, valid)
 
 # %% ../../nbs/lib/4_evaluate/01_benchmarks.ipynb #87bd9b9e

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from ..core.ledger import row
-from ..core.stats import difference_interval, holm, majority, mcnemar, sign_flip
+from ..core.stats import aligned, difference_interval, holm, majority, mcnemar, number_groups, sign_flip
 from ..data.biometry import days, hc_mm, is_evaluated, is_valid, predicted_day
 
 # %% ../../nbs/lib/4_evaluate/04_hc18.ipynb #c7173f13
@@ -23,7 +23,11 @@ def baseline_days(
     neighbours: int = 40,
 ) -> dict:  # name -> (N,) days
     "Median day of the training images, and median day of those nearest in spacing."
-    taught, spacing, fold = np.asarray(taught), np.log(np.asarray(spacing)), np.asarray(fold)
+    taught, spacing = aligned(taught, spacing, "image")
+    fold = number_groups(fold, len(taught))
+    if not fold.any() or not (spacing > 0).all():
+        raise ValueError("two folds or more, and a positive pixel spacing of each image, are needed")
+    spacing = np.log(spacing)
     median, nearest = np.empty(len(taught)), np.empty(len(taught))
     for f in np.unique(fold):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
@@ -41,6 +45,9 @@ def measure_days(
 ) -> tuple:  # ledger rows; (N, S) bool, valid or not
     "Validity with its group interval, days to the teacher and error of the implied HC, by seed and over seeds."
     predicted, hc, n = np.asarray(predicted, dtype=float), table["hc_mm"].to_numpy(), len(table)
+    if predicted.ndim != 2 or not predicted.shape[1] or not len(predicted) == len(taught) == n:
+        raise ValueError(f"{name}: days of shape {predicted.shape}, {len(taught)} of the teacher and {n} images: "
+                         "a column a seed and a row an image are needed")
     valid = np.stack([is_valid(hc, day) for day in predicted.T], 1)
     apart = np.abs(predicted - np.asarray(taught)[:, None])
     wrong = np.abs(hc_mm(predicted, 50) - hc[:, None])

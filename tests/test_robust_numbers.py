@@ -1,0 +1,137 @@
+"Numbers and pictures that must not be wrong without a word: hostile input, other units, the reader's own settings."
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dark.analyse import agreement
+from dark.core import stats
+from dark.data.biometry import is_evaluated, is_valid
+from dark.data.prompts import BRAIN
+from dark.evaluate.benchmarks import intervals
+from dark.evaluate.zero_shot import classify
+
+GROUPS = [0, 0, 1, 2]
+GOOD = [1., 0, 1, 1]
+LABELS = ["a", "b", "a", "b"]
+# Name of a statistic -> how it is called with one vector of measurements.
+ON_NUMBERS = {
+    "bootstrap": lambda x: stats.bootstrap(stats.fraction_of_counts, stats.hits(x), GROUPS, n=20),
+    "bootstrap_ci": lambda x: stats.bootstrap_ci(stats.fraction_of_counts, np.stack([x, np.ones(len(x))], 1), n=20),
+    "percentile_interval": stats.percentile_interval, "hits": stats.hits, "finite_vector": stats.finite_vector,
+    "fraction_of_counts": lambda x: stats.fraction_of_counts(np.stack([x, np.ones(len(x))], -1)),
+    "mean_sd_ci": stats.mean_sd_ci,
+    "paired_t": lambda x: stats.paired_t(x, [.5, .1, .2, .3]), "paired_t, b": lambda x: stats.paired_t([1, 2, 3, 5], x),
+    "mcnemar": lambda x: stats.mcnemar(x, [1, 1, 0, 0]), "mcnemar, b": lambda x: stats.mcnemar([1, 1, 0, 0], x),
+    "majority": lambda x: stats.majority(np.stack([x, x], 1)),
+    "difference_interval": lambda x: stats.difference_interval(x, np.zeros(4), GROUPS, n=20),
+    "difference_interval, b": lambda x: stats.difference_interval(np.zeros(4), x, GROUPS, n=20),
+    "sign_flip": lambda x: stats.sign_flip(x, np.zeros(4), GROUPS, n=20),
+    "sign_flip, b": lambda x: stats.sign_flip(np.zeros(4), x, GROUPS, n=20),
+    "compare": lambda x: stats.compare(pd.DataFrame({"a": x}), .5, "vs"),
+    "compare, others": lambda x: stats.compare(pd.DataFrame({"a": [1., 2, 4, 3]}), x, "vs"),
+    "is_evaluated": lambda x: is_evaluated(np.multiply(200, x)),
+    "is_valid": lambda x: is_valid(np.full(len(x), 200.), np.multiply(150, x)),
+}
+ON_GROUPS = {
+    "bootstrap": lambda g: stats.bootstrap(stats.fraction_of_counts, stats.hits(GOOD), g, n=20),
+    "bootstrap_ci": lambda g: stats.bootstrap_ci(stats.fraction_of_counts, stats.hits(GOOD), g, n=20),
+    "difference_interval": lambda g: stats.difference_interval(GOOD, np.zeros(4), g, n=20),
+    "sign_flip": lambda g: stats.sign_flip(GOOD, np.zeros(4), g, n=20),
+    "class_recalls": lambda g: agreement.class_recalls(LABELS, LABELS, "ab", g, n=20),
+}
+ON_LABELS = {
+    "confusion": lambda x: stats.confusion(LABELS, x, "ab"),
+    "confusion, truth": lambda x: stats.confusion(x, LABELS, "ab"),
+    "macro_f1": lambda x: stats.macro_f1(LABELS, x, "ab"), "cohen_kappa": lambda x: agreement.cohen_kappa(LABELS, x),
+    "error_overlap": lambda x: agreement.error_overlap(LABELS, LABELS, x),
+    "related_errors": lambda x: agreement.related_errors(LABELS, x, [("a", "b")]),
+    "shares": lambda x: agreement.shares(LABELS, x, "ab", "ab"),
+    "class_recalls": lambda x: agreement.class_recalls(LABELS, x, "ab", GROUPS, n=20),
+}
+
+
+def refused(function, value):
+    with pytest.raises(ValueError) as told:
+        function(value)
+    assert "\n" not in str(told.value) and len(str(told.value)) > 30, told.value
+
+
+@pytest.mark.parametrize("name", ON_NUMBERS)
+def test_what_is_no_number_is_refused(name):
+    ON_NUMBERS[name](GOOD)
+    for bad in (np.nan, np.inf, -np.inf):
+        refused(ON_NUMBERS[name], [1., 0, bad, 1])
+
+
+@pytest.mark.parametrize("name", sorted(ON_NUMBERS.keys() - {"is_evaluated", "is_valid", "fraction_of_counts"}))
+def test_nothing_is_refused(name):
+    refused(ON_NUMBERS[name], [])
+
+
+@pytest.mark.parametrize("name", [name for name in ON_NUMBERS if name.startswith(
+    ("paired_t", "mcnemar", "difference_interval", "sign_flip", "compare, others"))])
+def test_other_lengths_are_refused(name):
+    refused(ON_NUMBERS[name], GOOD[:3])
+    if "compare" not in name:  # one value there is the teacher's
+        refused(ON_NUMBERS[name], GOOD[:1])
+
+
+@pytest.mark.parametrize("name", ON_GROUPS)
+def test_an_image_without_a_group_is_refused(name):
+    ON_GROUPS[name](GROUPS)
+    for bad in ([0, 1, 2], [0, 1, 2, np.nan], ["a", "b", "c", None], ["a", "b", "c", np.nan], [0, 1, 2, np.inf], []):
+        refused(ON_GROUPS[name], bad)
+
+
+@pytest.mark.parametrize("name", ON_LABELS)
+def test_a_missing_answer_is_refused(name):
+    ON_LABELS[name](LABELS)
+    for bad in (["a", "b", "a", None], ["a", "b", "a", np.nan], LABELS[:3], []):
+        refused(ON_LABELS[name], bad)
+
+
+def test_a_verdict_is_yes_or_no():
+    refused(lambda x: stats.mcnemar(x, [1, 0]), [.7, 0])
+    refused(stats.majority, [[1, 2]])
+    refused(stats.holm, [.1, 1.2])
+    refused(stats.holm, [-.1, .2])
+
+
+def test_p_does_not_depend_on_the_unit():
+    rng = np.random.default_rng(0)
+    for thirds in (rng.integers(4, size=(2, 200)) / 3, rng.normal(size=(2, 200)), rng.integers(2, size=(2, 40)) * .1):
+        groups = np.arange(thirds.shape[1]) // 2
+        p = {stats.sign_flip(*(unit * thirds), groups, n=2000) for unit in (1e-15, 1e-9, 1e-3, .1, 1, 3, 1e4, 1e12)}
+        assert len(p) == 1, p
+
+
+def test_ties_but_for_rounding_count_as_ties():
+    "Four groups of equal size: 2 of 16 signs reach the sum, whatever the sum's last bit says."
+    tenth, none = np.array([.1, .1 + .2 - .2, .3 - .2, .4 - .3]), np.zeros(4)
+    assert len(set(tenth)) > 1
+    assert stats.sign_flip(tenth, none, range(4)) == stats.sign_flip(np.ones(4), none, range(4))
+
+
+def test_a_rare_class_cannot_raise_the_interval():
+    truth, said = ["femur"] + ["brain"] * 39, ["brain"] * 40
+    low, high = stats.bootstrap_ci(stats.f1_of_counts, stats.confusion(truth, said, ["brain", "femur"]))
+    assert low < stats.macro_f1(truth, said, ["brain", "femur"]) < high <= .5
+
+
+def test_both_benchmarks_keep_their_classes():
+    five = pd.DataFrame({"truth": ["brain"] * 30 + ["femur"], "predicted": ["brain"] * 31})
+    brain = pd.DataFrame({"truth": [BRAIN[0]] * 29 + [BRAIN[1]], "predicted": [BRAIN[0]] * 30})
+    found = intervals(five, brain, pd.DataFrame({"valid": [True, False]}))
+    assert found["five_planes/f1"][1] <= .5 and found["brain_subplanes/f1"][1] <= .5
+
+
+def test_an_embedding_of_nan_has_no_class():
+    images = torch.eye(3)
+    for bad in (torch.nan, torch.inf):
+        broken = images.clone()
+        broken[2, 0] = bad
+        with pytest.raises(ValueError, match="image 2 of 3 is NaN or infinite"):
+            classify(broken, images, list("abc"))
+        with pytest.raises(ValueError, match="class 2 of 3 is NaN or infinite"):
+            classify(images, broken, list("abc"))
