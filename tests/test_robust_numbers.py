@@ -3,13 +3,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import modules
 
 from dark.analyse import agreement
 from dark.core import stats
+from dark.core.compute import read_tensors, save_tensors
 from dark.data.biometry import is_evaluated, is_valid
 from dark.data.prompts import BRAIN
 from dark.evaluate.benchmarks import intervals
 from dark.evaluate.zero_shot import classify
+from dark.models.clip import save_model
 
 GROUPS = [0, 0, 1, 2]
 GOOD = [1., 0, 1, 1]
@@ -135,3 +138,20 @@ def test_an_embedding_of_nan_has_no_class():
             classify(broken, images, list("abc"))
         with pytest.raises(ValueError, match="class 2 of 3 is NaN or infinite"):
             classify(images, broken, list("abc"))
+
+
+def test_equal_checkpoints_have_equal_bytes(tmp_path):
+    "The same weights under two names, once more after they were read, and with texts that are equal, not the same."
+    model, other = (torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)) for _ in range(2))
+    save_model(model, tmp_path / "model.pt")
+    other.load_state_dict(read_tensors(tmp_path / "model.pt"))
+    save_model(other, tmp_path / "deeper" / "epoch-01.pt")
+    assert (tmp_path / "model.pt").read_bytes() == (tmp_path / "deeper" / "epoch-01.pt").read_bytes()
+    for name, texts in (("a", ["loss", "loss"]), ("b", ["loss", "".join(["lo", "ss"])])):
+        save_tensors({"history": texts, "step": torch.tensor(3)}, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_tensors(tmp_path / "b") == {"history": ["loss", "loss"], "step": torch.tensor(3)}
+
+
+def test_one_function_writes_checkpoints():
+    assert [file.name for file in modules() if "torch.save(" in file.read_text(encoding="utf-8")] == ["compute.py"]

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['schemas', 'NUMBERS', 'FEW', 'device', 'set_threads', 'on_one_thread', 'import_torchvision', 'read_tensors',
-           'watch_parent', 'do_job', 'open_pool', 'counting', 'in_parallel']
+           'save_tensors', 'watch_parent', 'do_job', 'open_pool', 'counting', 'in_parallel']
 
 # %% ../../nbs/lib/1_core/02_compute.ipynb #2f0a9db1
 import importlib
 import os
+import pickle
 import sys
 import threading
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -85,6 +87,23 @@ def read_tensors(
         return load_file(path)
     with torch.serialization.safe_globals(NUMBERS):
         return torch.load(path, weights_only=True, map_location="cpu")
+
+# %% ../../nbs/lib/1_core/02_compute.ipynb #02e036a9
+class _InFull(pickle.Pickler):
+    "Writes whatever it meets in full; torch writes tensors apart, and those that share memory once."
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fast = True  # pickle's name for this
+
+# %% ../../nbs/lib/1_core/02_compute.ipynb #43a7c8b4
+def save_tensors(
+    content,  # that `read_tensors` can read
+    path,     # file in a folder that is there
+) -> None:
+    "Write a checkpoint; equal contents give equal bytes."
+    with open(path, "wb") as file:
+        torch.save(content, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=_InFull))
 
 # %% ../../nbs/lib/1_core/02_compute.ipynb #a18e0002
 def watch_parent(

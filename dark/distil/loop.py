@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from tqdm import tqdm
 
+from ..core.compute import save_tensors
 from ..core.repro import atomic_write
 from ..loss import Embeddings, gather_embeddings
 from ..models.clip import to_input
@@ -182,7 +183,7 @@ class Checkpoint(Callback):
     def after_epoch(self, run):
         if run.accelerator.is_main_process:
             with atomic_write(self.path) as part:
-                torch.save({**run.state(), "key": self.key}, part)
+                save_tensors({**run.state(), "key": self.key}, part)
         run.accelerator.wait_for_everyone()
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #cf8c2b0b

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..core import paths
-from ..core.compute import import_torchvision, read_tensors
+from ..core.compute import import_torchvision, read_tensors, save_tensors
 from ..core.paths import run_folder
 from ..core.repro import atomic_write
 from ..recipe import Profile
@@ -214,7 +214,7 @@ def save_model(
 ) -> None:
     "Write a model's state dict, whole or not at all."
     with atomic_write(path) as part:
-        torch.save(model.state_dict(), part)
+        save_tensors(model.state_dict(), part)
 
 # %% ../../nbs/lib/3_models/02_clip.ipynb #76ad855d
 def load_model(
