@@ -1,9 +1,15 @@
 "Numbers and pictures that must not be wrong without a word: hostile input, other units, the reader's own settings."
+import os
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import modules
+from conftest import ROOT, load, modules, pipeline_notebooks
+from rules import cell_sources
 
 from dark.analyse import agreement
 from dark.core import stats
@@ -155,3 +161,48 @@ def test_equal_checkpoints_have_equal_bytes(tmp_path):
 
 def test_one_function_writes_checkpoints():
     assert [file.name for file in modules() if "torch.save(" in file.read_text(encoding="utf-8")] == ["compute.py"]
+
+
+SETTINGS = """text.usetex: True
+font.size: 30
+font.family: monospace
+axes.facecolor: red
+lines.linewidth: 9
+figure.figsize: 2, 2
+savefig.dpi: 30
+savefig.bbox: tight
+pdf.compression: 0
+"""
+DRAW = """
+import sys
+from pathlib import Path
+import matplotlib
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from dark.core import paths
+from dark.core.style import save_figure, style
+assert plt.rcParams["text.usetex"] == (sys.argv[2] == "reader"), "the settings were not read"
+style()
+fig, ax = plt.subplots()
+ax.plot([1, 3, 2], label="a $x^2$")
+ax.set(xlabel="day_of_week", title="50 %")
+ax.legend()
+paths.figures = Path(sys.argv[1])
+save_figure(fig, sys.argv[2], "70_drawn", "caption")
+"""
+
+
+def test_figures_do_not_see_the_settings_of_the_reader(tmp_path):
+    for who, settings in (("reader", SETTINGS), ("nobody", "")):
+        (tmp_path / "matplotlibrc").write_text(settings)
+        subprocess.run([sys.executable, "-c", DRAW, tmp_path, who], check=True, cwd=ROOT,
+                       env=os.environ | {"MATPLOTLIBRC": str(tmp_path)})
+    for name in ("70_drawn.png", "70_drawn.pdf"):
+        assert (tmp_path / "reader" / name).read_bytes() == (tmp_path / "nobody" / name).read_bytes(), name
+
+
+def test_every_stage_sets_the_style_before_it_draws():
+    for path in pipeline_notebooks():
+        code = "\n".join(cell_sources(load(path), "code"))
+        drawn = [at.start() for at in re.finditer(r"\bfigure_\w+\(|\bsave_figure\(", code)]
+        assert not drawn or -1 < code.find("\nstyle()") < drawn[0], path.name

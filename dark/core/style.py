@@ -142,7 +142,8 @@ colours = Colours({
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #1d2bd618
 def style():
-    "Set the house style for all figures that follow."
+    "Set the house style for all figures that follow, on matplotlib's own defaults: no `matplotlibrc` gets in."
+    plt.rcdefaults()
     plt.rcParams.update({
         "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left", "legend.frameon": False,
         "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 2,
@@ -158,10 +159,12 @@ def save_figure(
 ):
     "Write figures/<profile>/<stem>.png, .pdf and .caption.md, each whole or not at all."
     stamps = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
-    fig.draw_without_rendering()
-    fig.set_layout_engine("none")  # a layout that is computed again for each file moves a little each time
-    for kind, metadata in stamps.items():
-        with atomic_write(paths.figures / profile / f"{stem}.{kind}") as path:
-            fig.savefig(path, format=kind, metadata=metadata)
+    with plt.rc_context():
+        style()
+        fig.draw_without_rendering()
+        fig.set_layout_engine("none")  # a layout that is computed again for each file moves a little each time
+        for kind, metadata in stamps.items():
+            with atomic_write(paths.figures / profile / f"{stem}.{kind}") as path:
+                fig.savefig(path, format=kind, metadata=metadata)
     with atomic_write(paths.figures / profile / f"{stem}.caption.md") as path:
         path.write_text(caption.strip() + "\n", encoding="utf-8")
