@@ -3,13 +3,14 @@
 #   make env        build .venv with everything that is needed
 #   make reproduce  run every notebook on the embedded phantom data: all tables and figures, and a report
 #   make test       export in sync, library notebooks, tests, style, and the whole pipeline on the smallest profile
+#   make test-hard  runs that are killed, have no room or no memory: half an hour
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make outputs    run every library notebook twice, and keep what it shows
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab readme outputs clean
+.PHONY: help env reproduce test test-hard lab readme outputs clean
 
 STAMP := .venv/.installed
 
@@ -45,6 +46,10 @@ test: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/nbdev_test --n_workers 1
 	.venv/bin/python -m pytest
+
+test-hard: export OMP_NUM_THREADS = 2
+test-hard: $(STAMP)
+	.venv/bin/python -m pytest -m hard -s tests/hard
 
 lab: $(STAMP)
 	.venv/bin/jupyter lab nbs/index.ipynb
