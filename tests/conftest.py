@@ -1,8 +1,11 @@
 "What the tests share: the checkout, and one run of the whole pipeline on the smallest profile."
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,46 @@ def dark_paper(*arguments, root=ROOT, **options):
 def smoke():
     "The whole sequence on the smallest profile, run for real; used by every test that looks at its results."
     return dark_paper("--profile", "smoke", "--force", timeout=600)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--promises", metavar="FILE", help="write what the tests try, and what they were told, as a table")
+
+
+def plain(text):
+    "A message on one line, without what differs from run to run."
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}[^\s:,'\"]*?(?=/[\w.-]+(?:[\s:,'\"]|$))", "...", str(text))
+    return " ".join(text.replace(str(ROOT), ".").split())
+
+
+@pytest.fixture(autouse=True)
+def refusals(request, monkeypatch):
+    "With --promises: every error that a test expects is kept with the test."
+    if request.config.getoption("--promises") is None:
+        yield
+        return
+    expected, known = [], pytest.raises
+
+    def raises(*arguments, **options):
+        expected.append(known(*arguments, **options))
+        return expected[-1]
+
+    monkeypatch.setattr(pytest, "raises", raises)
+    yield
+    said = [plain(context.excinfo.value) for context in expected if getattr(context, "excinfo", None)]
+    request.config.stash.setdefault(PROMISES, []).append((request.node, said))
+
+
+PROMISES = pytest.StashKey()
+
+
+def pytest_sessionfinish(session):
+    file, kept = session.config.getoption("--promises"), session.config.stash.get(PROMISES, [])
+    if file is None:
+        return
+    with open(file, "w", encoding="utf-8", newline="") as out:
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(("test", "input", "says"))
+        for node, said in kept:
+            given = node.callspec.id if hasattr(node, "callspec") else ""
+            table.writerow((node.nodeid.partition("[")[0], plain(given), "; ".join(said)))

@@ -12,8 +12,10 @@ from conftest import ROOT, load, modules, pipeline_notebooks
 from rules import cell_sources
 
 from dark.analyse import agreement
+from dark.artefacts.table3 import table_3
 from dark.core import stats
 from dark.core.compute import read_tensors, save_tensors
+from dark.core.ledger import Ledger, read_csv
 from dark.data.biometry import is_evaluated, is_valid
 from dark.data.prompts import BRAIN
 from dark.evaluate.benchmarks import intervals
@@ -206,3 +208,44 @@ def test_every_stage_sets_the_style_before_it_draws():
         code = "\n".join(cell_sources(load(path), "code"))
         drawn = [at.start() for at in re.finditer(r"\bfigure_\w+\(|\bsave_figure\(", code)]
         assert not drawn or -1 < code.find("\nstyle()") < drawn[0], path.name
+
+
+def merge_worst(gap, groups, merges, most):
+    "Groups merged, so many times and up to so many together, from the ends of their differences inwards: like to like."
+    group = np.unique(groups, return_inverse=True)[1]
+    off = np.bincount(group, gap - gap.mean())
+    order, cluster = list(np.argsort(off)), np.arange(len(off))
+    while merges:
+        size = min(most, merges + 1)
+        low, high = order[:size], order[-size:]
+        gain_low, gain_high = (off[part].sum() ** 2 - (off[part] ** 2).sum() for part in (low, high))
+        part, order = (low, order[size:]) if gain_low >= gain_high else (high, order[:-size])
+        cluster[part], merges = part[0], merges - size + 1
+    return cluster[group]
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_551_women_widen_the_intervals_as_table_3_says(most):
+    table = table_3(Ledger("hc18").read()).set_index("name")
+    images = read_csv("hc18", "hc18", "32_hc18").query("evaluated")
+    share = {name: np.stack([is_valid(images["hc_mm"], images[c]) for c in images if c.startswith(f"{name}|")]).mean(0)
+             for name in table.index if f"{name}|0" in images}
+    assert read_csv("hc18", "hc18", "32_hc18")["group"].nunique() == 806
+    wider = []
+    for name in ("soft-only tau=5", "coupled-b1-e-0.8 tau=5", "dark-b2-e-0.8 tau=5"):
+        gap, line = share[name] - share["static-kd tau=5"], table.loc[name]
+        clusters = merge_worst(gap, images["group"], 806 - 551, most)
+        mean, low, high = (100 * x for x in stats.difference_interval(gap, np.zeros(len(gap)), clusters))
+        assert mean == pytest.approx(line["minus_static"])
+        bound = stats.widened(mean, line["minus_static_low"], line["minus_static_high"], most)
+        wider.append((high - low) / (bound[1] - bound[0]))
+    assert np.allclose(wider, 1, atol=.06), wider
+
+
+def test_hc18_counts_examinations():
+    "The number in a file name is an examination of a woman, who may have come more than once."
+    told = [ROOT / "README.md", *(ROOT / "figures" / "hc18").glob("*.[mc][ds]*"), *(ROOT / "nbs").rglob("*hc18.ipynb"),
+            *(ROOT / "nbs" / "lib").rglob("*table3.ipynb"), *(ROOT / "nbs" / "lib").rglob("*fetalclip.ipynb")]
+    assert len(told) > 15
+    assert not [file for file in told if re.search(r"\bfetus", file.read_text(encoding="utf-8"))]
+    assert "551 women" in (ROOT / "figures" / "hc18" / "62_table3_hc18.md").read_text(encoding="utf-8")

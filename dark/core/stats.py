@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['finite_vector', 'aligned', 'number_groups', 'confusion', 'f1_of_counts', 'macro_f1', 'bootstrap', 'both_ends',
            'percentile_interval', 'bootstrap_ci', 'fraction_of_counts', 'hits', 'Spread', 'mean_sd_ci', 'Paired',
-           'paired_t', 'right_or_wrong', 'mcnemar', 'majority', 'difference_interval', 'sign_flip', 'holm', 'compare']
+           'paired_t', 'right_or_wrong', 'mcnemar', 'majority', 'difference_interval', 'widened', 'sign_flip', 'holm',
+           'compare']
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #fd37769a
 from typing import NamedTuple
@@ -269,6 +270,20 @@ def difference_interval(
                                   paired=True, n_resamples=n, method="percentile", rng=seed)
     low, high = np.quantile(drawn.bootstrap_distribution, [0.025, 0.975])
     return float(gap.mean()), float(low), float(high)
+
+# %% ../../nbs/lib/1_core/04_stats.ipynb #807d67ea
+def widened(
+    value,  # a mean
+    low,    # its interval, over groups taken as independent
+    high,
+    most,   # so many groups may belong together
+) -> tuple:  # low, high
+    "The interval in the worst case of which groups belong together."
+    value, low, high = finite_vector([value, low, high], "end of the interval")
+    if not low <= value <= high or not most >= 1:
+        raise ValueError(f"{value} in [{low}, {high}], {most} groups together: an interval holds its value, "
+                         "and at least one group belongs together")
+    return float(value - np.sqrt(most) * (value - low)), float(value + np.sqrt(most) * (high - value))
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #03e50d19
 def sign_flip(

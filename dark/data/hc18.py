@@ -24,7 +24,7 @@ hc18_pictures = "hc18/training_set"
 def read_hc18_labels(
     path,  # training_set_pixel_size_and_HC.csv
 ) -> pd.DataFrame:  # filename, group, pixel_mm, hc_mm of the 999 training images, in the file's order
-    "HC18 labels. Lengths in mm, pixel spacing in mm per pixel of the original image; `group` is the fetus."
+    "HC18 labels. Lengths in mm, pixel spacing in mm per pixel of the original image; `group` is the examination."
     types = {"filename": str, "pixel size(mm)": float, "head circumference (mm)": float}
     table = read_labels(path, types, rows=999).set_axis(["filename", "pixel_mm", "hc_mm"], axis=1)
     wrong = ~table["filename"].str.fullmatch(r"\d{3}_\d?HC\.png", na=False) | table["filename"].duplicated()
@@ -43,7 +43,7 @@ hc18_item = Item(
 
 # %% ../../nbs/lib/2_data/06_hc18.ipynb #e2d7980b
 def made_up_hc18() -> pd.DataFrame:  # as the file of HC18 would be read by pandas
-    "Made-up labels of 999 images, two a fetus, head circumference 110 to 330 mm."
+    "Made-up labels of 999 images, two an examination, head circumference 110 to 330 mm."
     return pd.DataFrame({"filename": [f"{i // 2:03d}_{'2' * (i % 2)}HC.png" for i in range(999)],
                          "pixel size(mm)": .1, "head circumference (mm)": np.linspace(110, 330, 999).round(2)})
 

@@ -59,7 +59,7 @@ def check_folds(
     pairs = {(str(g), int(f)) for g, f in zip(groups, fold, strict=True)}
     seen = [g for g, _ in sorted(pairs)]
     if straddling := sorted({g for g in seen if seen.count(g) > 1}):
-        raise ValueError(f"groups {straddling[:3]} lie in several folds: images of one fetus must stay together")
+        raise ValueError(f"groups {straddling[:3]} lie in several folds: images of one examination must stay together")
 
 # %% ../../nbs/lib/5_distil/04_hc18.ipynb #322e5426
 def split_fold(
@@ -98,7 +98,7 @@ def data_file(
 def write_data(
     profile: CandidateProfile,
     scored: Scored,
-    groups,  # (N,) fetus of each image
+    groups,  # (N,) examination of each image
 ) -> np.ndarray:  # (N,) fold of each image
     "Keep the data for the workers; the same data give the same bytes."
     fold = group_folds(groups, profile.folds)

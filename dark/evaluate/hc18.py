@@ -67,7 +67,7 @@ def compare_valid(
     other: str,  # "teacher", "teacher_other_folds" or "static"
     valid,  # (N, S) bool
     others,  # (N, S') bool, of the same images
-    groups,  # (N,) fetus of each image
+    groups,  # (N,) examination of each image
 ) -> list:  # ledger rows
     "Difference in validity with its group interval and test; McNemar's counts and p of the verdict of most seeds."
     share, other_share, n = np.mean(valid, 1), np.mean(others, 1), len(groups)

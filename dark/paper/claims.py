@@ -92,9 +92,9 @@ def judge_imitation(
                 reason=f"{found}: {student} minus the teacher on {gap['n']:.0f} held-out images, without the first "
                        f"fold, whose validity was in sight when the shape of the student was settled (all "
                        f"{whole['n']:.0f}: {100 * whole['value']:+.1f} [{100 * whole['low']:+.1f}, "
-                       f"{100 * whole['high']:+.1f}]); sign-flip test over fetuses, Holm over all objectives of the "
-                       f"profile: {p_value(p)}; conditional on the trained students; another student than the paper's, "
-                       "and no repulsion in it")
+                       f"{100 * whole['high']:+.1f}]); sign-flip test over examinations, Holm over all objectives of "
+                       f"the profile: {p_value(p)}; conditional on the trained students; another student than the "
+                       "paper's, and no repulsion in it")
 
 # %% ../../nbs/lib/9_paper/03_claims.ipynb #04190ccd
 @judge("C3")
