@@ -29,6 +29,7 @@ from tqdm import tqdm
 from ..core.compute import import_torchvision
 from ..core.ledger import row
 from ..core.repro import sha256
+from ..core.stats import finite_vector
 from ..models.clip import parameters, student, teacher
 from ..models.released import STUDENT, TEACHER, fetalclip, mobileclip, releases
 from ..recipe import Profile
@@ -161,7 +162,7 @@ def quartiles(
     values,  # (rounds,)
 ) -> dict:  # value (median), low and high (quartiles), n
     "Median and interquartile range."
-    low, middle, high = np.quantile(np.asarray(values, dtype=float), (.25, .5, .75))
+    low, middle, high = np.quantile(finite_vector(values, "round"), (.25, .5, .75))
     return {"value": float(middle), "low": float(low), "high": float(high), "n": len(values)}
 
 # %% ../../nbs/lib/7_device/03_cost.ipynb #bb1e242b

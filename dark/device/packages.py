@@ -35,7 +35,7 @@ from ..data.sources import is_complete
 from .coreml import compress, export_image, export_text
 from .cost import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD, full_student, package_facts, quartiles, settle
 from .interpreter import Program, histogram, peak_bytes, read_program, run
-from ..evaluate.zero_shot import class_embeddings, classify, drawn_benchmarks
+from ..evaluate.zero_shot import class_embeddings, classify, drawn_benchmarks, finite_rows
 from ..models.clip import MEAN, STD, encode_images, encode_texts, load_student
 from ..models.released import STUDENT
 from ..recipe import Profile
@@ -63,9 +63,11 @@ def compare_embeddings(
         raise ValueError(f"embeddings of shape {tuple(expected.shape)} and {tuple(made.shape)} cannot be compared")
     if not torch.isfinite(made).all():
         raise ValueError("the program makes embeddings that are not finite: 16 bits may be too few, export in float32")
+    expected = finite_rows("picture", expected)
     cosine = torch.nn.functional.cosine_similarity(expected.double(), made.double(), dim=1).min()
     result = {"cosine": float(cosine), "difference": float((expected - made).abs().max())}
     if classes is not None:
+        classes = finite_rows("class", classes)
         same = (expected @ classes.T).argmax(1) == (made @ classes.T).argmax(1)
         result["agreement"] = float(same.float().mean())
     return result
@@ -82,8 +84,8 @@ def check_parity(
 ) -> None:
     "ValueError if a program does not compute what the model computes."
     wrong = [f"cosine {found['cosine']:.6f} is below {LEAST_COSINE[precision]}"
-             ] if found["cosine"] < LEAST_COSINE[precision] else []
-    if "agreement" in found and found["agreement"] < LEAST_AGREEMENT:
+             ] if not found["cosine"] >= LEAST_COSINE[precision] else []  # nan too
+    if "agreement" in found and not found["agreement"] >= LEAST_AGREEMENT:
         wrong.append(f"only {100 * found['agreement']:.1f} % of the decisions agree")
     if wrong:
         raise ValueError(f"{what} does not compute what the model computes: {', '.join(wrong)}. "
