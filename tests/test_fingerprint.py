@@ -116,7 +116,7 @@ def test_what_trainers_depend_on():
               "dark.objectives.weighted_pairs"]  # of the recipe: a registry is not followed
     found = definitions(starts, ROOT / "dark", registers=False)
     assert {"dark_loss", "warmup_cosine", "Phantom", "macro_f1", "set_threads", "Recipe", "fit"} <= found.keys()
-    assert not {"recipes", "profiles", "releases", "Ledger", "table_1", "bootstrap_ci"} & found.keys()
+    assert not {"recipes", "profiles", "releases", "Ledger", "table_1", "bootstrap"} & found.keys()
     assert "recipes" in definitions(["dark.recipe.get_recipe"], ROOT / "dark", registers=True)
 
 

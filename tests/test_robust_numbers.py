@@ -28,7 +28,6 @@ LABELS = ["a", "b", "a", "b"]
 # Name of a statistic -> how it is called with one vector of measurements.
 ON_NUMBERS = {
     "bootstrap": lambda x: stats.bootstrap(stats.fraction_of_counts, stats.hits(x), GROUPS, n=20),
-    "bootstrap_ci": lambda x: stats.bootstrap_ci(stats.fraction_of_counts, np.stack([x, np.ones(len(x))], 1), n=20),
     "percentile_interval": stats.percentile_interval, "hits": stats.hits, "finite_vector": stats.finite_vector,
     "fraction_of_counts": lambda x: stats.fraction_of_counts(np.stack([x, np.ones(len(x))], -1)),
     "mean_sd_ci": stats.mean_sd_ci,
@@ -46,7 +45,6 @@ ON_NUMBERS = {
 }
 ON_GROUPS = {
     "bootstrap": lambda g: stats.bootstrap(stats.fraction_of_counts, stats.hits(GOOD), g, n=20),
-    "bootstrap_ci": lambda g: stats.bootstrap_ci(stats.fraction_of_counts, stats.hits(GOOD), g, n=20),
     "difference_interval": lambda g: stats.difference_interval(GOOD, np.zeros(4), g, n=20),
     "sign_flip": lambda g: stats.sign_flip(GOOD, np.zeros(4), g, n=20),
     "class_recalls": lambda g: agreement.class_recalls(LABELS, LABELS, "ab", g, n=20),
@@ -126,7 +124,8 @@ def test_ties_but_for_rounding_count_as_ties():
 
 def test_a_rare_class_cannot_raise_the_interval():
     truth, said = ["femur"] + ["brain"] * 39, ["brain"] * 40
-    low, high = stats.bootstrap_ci(stats.f1_of_counts, stats.confusion(truth, said, ["brain", "femur"]))
+    low, high = stats.percentile_interval(
+        stats.bootstrap(stats.f1_of_counts, stats.confusion(truth, said, ["brain", "femur"])))
     assert low < stats.macro_f1(truth, said, ["brain", "femur"]) < high <= .5
 
 

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['finite_vector', 'aligned', 'number_groups', 'confusion', 'f1_of_counts', 'macro_f1', 'bootstrap', 'both_ends',
-           'percentile_interval', 'bootstrap_ci', 'fraction_of_counts', 'hits', 'Spread', 'mean_sd_ci', 'Paired',
-           'paired_t', 'right_or_wrong', 'mcnemar', 'majority', 'difference_interval', 'widened', 'sign_flip', 'holm',
-           'compare']
+           'percentile_interval', 'fraction_of_counts', 'hits', 'Spread', 'mean_sd_ci', 'Paired', 'paired_t',
+           'right_or_wrong', 'mcnemar', 'majority', 'difference_interval', 'widened', 'sign_flip', 'holm', 'compare']
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #fd37769a
 from typing import NamedTuple
@@ -139,18 +138,6 @@ def percentile_interval(
     "Percentile interval of bootstrap draws."
     low, high = np.quantile(finite_vector(draws, "draw"), both_ends(level))
     return float(low), float(high)
-
-# %% ../../nbs/lib/1_core/04_stats.ipynb #78ae56d3
-def bootstrap_ci(
-    statistic,    # function of summed counts (n, ...) -> (n,), such as `f1_of_counts`
-    counts,       # (N, ...) counts of each image
-    groups=None,  # (N,) patient of each image: whole patients are drawn; None: images are drawn
-    n=2000,       # number of resamples
-    seed=0,       # of the random numbers
-    level=.95,    # coverage
-) -> tuple[float, float]:  # low, high
-    "Bootstrap percentile interval of a statistic of summed counts."
-    return percentile_interval(bootstrap(statistic, counts, groups, n, seed), level)
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #93d494ad
 def fraction_of_counts(
