@@ -7,10 +7,11 @@
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make outputs    run every library notebook twice, and keep what it shows
+#   make promises   run the tests of bad input and write what they were told: figures/promises.csv
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme outputs clean
+.PHONY: help env reproduce test test-hard lab readme outputs promises clean
 
 STAMP := .venv/.installed
 
@@ -60,6 +61,9 @@ readme: $(STAMP)
 outputs: $(STAMP)
 	.venv/bin/python -c "from dark.paper.report import keep_all_outputs; keep_all_outputs()"
 	.venv/bin/nbdev_clean
+
+promises: $(STAMP)
+	.venv/bin/python -m pytest tests/test_robust_*.py --promises figures/promises.csv
 
 clean:
 	rm -rf data/runs data/cache data/results/smoke.jsonl data/results/smoke.predictions figures/smoke

@@ -92,7 +92,8 @@ def pytest_sessionfinish(session):
         return
     with open(file, "w", encoding="utf-8", newline="") as out:
         table = csv.writer(out, lineterminator="\n")
-        table.writerow(("test", "input", "says"))
+        table.writerow(("test", "promise", "input", "says"))
         for node, said in kept:
             given = node.callspec.id if hasattr(node, "callspec") else ""
-            table.writerow((node.nodeid.partition("[")[0], plain(given), "; ".join(said)))
+            promise = node.function.__doc__ or node.function.__name__.removeprefix("test_").replace("_", " ")
+            table.writerow((node.nodeid.partition("[")[0], plain(promise), plain(given), said[0] if said else ""))
