@@ -18,7 +18,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/devices/README.
 COMMANDS = {"dark_paper": dark_paper, "dark_fetch": dark_fetch, "dark_doctor": dark_doctor, "dark_distil": dark_distil,
             "dark_verify": dark_verify}
 PLACEHOLDERS = {"NN", "ITEM", "item", "<item>", "...", "P"}
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
 
 
 def page(name):
