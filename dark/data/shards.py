@@ -22,7 +22,7 @@ import webdataset as wds
 from PIL import Image
 
 from ..core.repro import atomic_write
-from .pictures import PairedTransform, ViewParams, pad_square
+from .pictures import PairedTransform, ViewParams, open_picture, pad_square
 
 # %% ../../nbs/lib/2_data/11_shards.ipynb #00e00997
 def add_member(archive, name, content):
@@ -93,8 +93,8 @@ def decode_pair(
     if not text or not text.strip():
         raise ValueError(f"{where[0]} has no caption (.txt, or .json with `caption`)", where[1])
     try:
-        picture = pad_square(Image.open(io.BytesIO(content)).convert("RGB"))
-    except (OSError, SyntaxError) as error:
+        picture = pad_square(open_picture(io.BytesIO(content), "RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{where[0]} has a picture that cannot be read ({error})"[:200], where[1]) from error
     pixels = np.array(picture.resize((size, size), Image.Resampling.BICUBIC))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), text.strip()
