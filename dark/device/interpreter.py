@@ -51,6 +51,14 @@ elementwise = {
     "cast": lambda x, dtype: x, "identity": lambda x: x,  # what is stored has the type that the program says
 }
 
+# %% ../../nbs/lib/7_device/02_interpreter.ipynb #2cc977e2
+def _positive(
+    chosen: slice,
+    size: int,
+) -> list:  # indices
+    "The indices that a slice chooses; torch has no negative strides."
+    return list(range(*chosen.indices(size)))
+
 # %% ../../nbs/lib/7_device/02_interpreter.ipynb #df393461
 def _slice(x, begin, end, stride=None, begin_mask=None, end_mask=None, squeeze_mask=None):
     "slice_by_index: python's slices, one an axis; a mask means up to the edge, or one index."
@@ -64,14 +72,6 @@ def _slice(x, begin, end, stride=None, begin_mask=None, end_mask=None, squeeze_m
         chosen = slice(None if begin_mask[axis] else begin[axis], None if end_mask[axis] else end[axis], stride[axis])
         x = x.index_select(axis, torch.arange(x.shape[axis])[: x.shape[axis]][_positive(chosen, x.shape[axis])])
     return x
-
-# %% ../../nbs/lib/7_device/02_interpreter.ipynb #2cc977e2
-def _positive(
-    chosen: slice,
-    size: int,
-) -> list:  # indices
-    "The indices that a slice chooses; torch has no negative strides."
-    return list(range(*chosen.indices(size)))
 
 # %% ../../nbs/lib/7_device/02_interpreter.ipynb #baf20995
 def _gather(x, indices, axis=0, batch_dims=0, validate_indices=False):
@@ -100,6 +100,13 @@ def _reduce(function):
         return function(x, tuple(range(x.ndim)) if axes is None else tuple(axes), keep_dims)
     return reduce
 
+# %% ../../nbs/lib/7_device/02_interpreter.ipynb #9468ab8b
+def _expand(x, axes):
+    "New axes of length 1, counted in the result."
+    for axis in sorted(axis % (x.ndim + len(axes)) for axis in axes):
+        x = x.unsqueeze(axis)
+    return x
+
 # %% ../../nbs/lib/7_device/02_interpreter.ipynb #ea69cd85
 shapes = {
     "reshape": lambda x, shape: x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(shape)]),
@@ -113,13 +120,6 @@ shapes = {
     "reduce_l2_norm": _reduce(lambda x, axes, keep: x.square().sum(axes, keep).sqrt()),
     "reduce_argmax": lambda x, axis=-1, keep_dims=False, output_dtype="int32": x.argmax(axis, keep_dims),
 }
-
-# %% ../../nbs/lib/7_device/02_interpreter.ipynb #9468ab8b
-def _expand(x, axes):
-    "New axes of length 1, counted in the result."
-    for axis in sorted(axis % (x.ndim + len(axes)) for axis in axes):
-        x = x.unsqueeze(axis)
-    return x
 
 # %% ../../nbs/lib/7_device/02_interpreter.ipynb #169ccddf
 def _padding(pad_type, pad, size, kernel, strides, dilations):
