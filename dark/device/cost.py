@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ..core.compute import import_torchvision
+from ..core.compute import import_torchvision, set_threads
 from ..core.ledger import row
 from ..core.repro import sha256
 from ..core.stats import finite_vector
@@ -37,14 +37,9 @@ from ..recipe import Profile
 # %% ../../nbs/lib/7_device/03_cost.ipynb #49b66be7
 import_torchvision()
 
-# %% ../../nbs/lib/7_device/03_cost.ipynb #49b66be7
-import_torchvision()
-
 # %% ../../nbs/lib/7_device/03_cost.ipynb #5595e5c0
 from open_clip.model import CLIP, CustomTextCLIP
 from timm.utils import reparameterize_model
-
-from ..core.compute import set_threads
 
 # %% ../../nbs/lib/7_device/03_cost.ipynb #8146085b
 TEACHER_SIZE, STUDENT_SIZE = releases["fetalclip"].size, releases["mobilefetalclip"].size
