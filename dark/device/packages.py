@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEAST_COSINE', 'LEAST_AGREEMENT', 'SHOWN', 'UNITS', 'FIELDS', 'PLACES', 'program_embeddings', 'compare_embeddings',
            'check_parity', 'real_frames', 'export_students', 'image_rows', 'text_rows', 'load_package', 'time_model',
-           'plan_table', 'compute_plan', 'read_measurement', 'phone_rows', 'mac_rows', 'full_package', 'full_rows']
+           'plan_table', 'compute_plan', 'mac_rows', 'read_measurement', 'phone_rows', 'full_package', 'full_rows']
 
 # %% ../../nbs/lib/7_device/04_packages.ipynb #dc7749db
 import asyncio
@@ -220,6 +220,23 @@ def compute_plan(
     model = load_package(package, unit)  # what it compiled is there as long as it is
     return plan_table(MLComputePlan.load_from_path(model.get_compiled_model_path(), ct.ComputeUnit[UNITS[unit]]))
 
+# %% ../../nbs/lib/7_device/04_packages.ipynb #2b33966a
+def mac_rows(
+    package,  # folder *.mlpackage, float16
+    architecture: str,  # name in the ledger
+) -> list:  # ledger rows; empty where there is no Core ML
+    "Milliseconds and compute plan of a package on this Mac, for each compute unit."
+    if sys.platform != "darwin":
+        return []
+    chip = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True)
+    where, rows = f"Mac with {chip.stdout.strip()}, macOS {platform.mac_ver()[0]}", []
+    for unit in UNITS:
+        times, plan = time_model(load_package(package, unit)), compute_plan(package, unit)
+        rows.append(row(architecture, f"phone/{where}, {unit}, float16/batch-1", unit="ms", **quartiles(times)))
+        rows += [row(architecture, f"plan/{where}, {unit}/{device}", share, "fraction", n=len(plan))
+                 for device, share in plan.groupby("device")["cost"].sum(min_count=1).dropna().items()]
+    return rows
+
 # %% ../../nbs/lib/7_device/04_packages.ipynb #4d778968
 FIELDS = {"device": str, "os": str, "compute_unit": str, "architecture": str, "precision": str, "batch": int,
           "runs": int, "median_ms": float, "low_ms": float, "high_ms": float, "tool": str}
@@ -264,23 +281,6 @@ def phone_rows(
         where = f"{told['device']}, {told['os']}, {told['compute_unit']}, {told['precision']}"
         rows.append(row(told["architecture"], f"phone/{where}/batch-{told['batch']}", told["median_ms"], "ms",
                         n=told["runs"], low=told["low_ms"], high=told["high_ms"]))
-    return rows
-
-# %% ../../nbs/lib/7_device/04_packages.ipynb #2b33966a
-def mac_rows(
-    package,  # folder *.mlpackage, float16
-    architecture: str,  # name in the ledger
-) -> list:  # ledger rows; empty where there is no Core ML
-    "Milliseconds and compute plan of a package on this Mac, for each compute unit."
-    if sys.platform != "darwin":
-        return []
-    chip = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True)
-    where, rows = f"Mac with {chip.stdout.strip()}, macOS {platform.mac_ver()[0]}", []
-    for unit in UNITS:
-        times, plan = time_model(load_package(package, unit)), compute_plan(package, unit)
-        rows.append(row(architecture, f"phone/{where}, {unit}, float16/batch-1", unit="ms", **quartiles(times)))
-        rows += [row(architecture, f"plan/{where}, {unit}/{device}", share, "fraction", n=len(plan))
-                 for device, share in plan.groupby("device")["cost"].sum(min_count=1).dropna().items()]
     return rows
 
 # %% ../../nbs/lib/7_device/04_packages.ipynb #537c5f90
