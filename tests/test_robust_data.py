@@ -1,12 +1,17 @@
 "Pictures, captions and shards that were wrong without a word: read rightly, or refused by name."
 import io
+import tarfile
+from itertools import islice
 
 import numpy as np
 import pytest
+import torch
+import webdataset as wds
 from PIL import Image
 
 from dark.data.pictures import open_picture, read_picture
-from dark.data.shards import decode_pair
+from dark.data.shards import BrokenShards, Tally, add_member, caption_shards, decode_pair, write_shards
+from dark.distil.full_size import dark_distil, find_shards, refuse_long
 
 RAMP = np.linspace(0, 255, 12, dtype="u1")[None].repeat(3, 0)
 GREY = Image.fromarray(RAMP)
@@ -65,3 +70,94 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(READ["8 bits"])
     with pytest.raises(ValueError, match="more pixels than any scan"):
         read_picture(tmp_path / "a.png", 12, "hc18")
+
+
+WORDS = {"é, Greek and Chinese": "tête μικρή 头围", "emoji": "a scan \N{BABY}", "many blanks": "  a   scan "}
+NO_TEXT = {"nothing": {"txt": b""}, "blanks": {"txt": b" \n"}, "a list": {"json": b'{"caption": ["a"]}'},
+           "a number": {"json": b'{"caption": 7}'}, "null": {"json": b'{"caption": null}'},
+           "a bare text": {"json": b'"a"'},
+           "no JSON": {"json": b"{"}, "another encoding": {"txt": "tête".encode("latin-1")}}
+
+
+@pytest.mark.parametrize("text", WORDS.values(), ids=WORDS)
+def test_words_of_every_language_are_read(text):
+    sample = {"__key__": "7", "__url__": "a.tar", "png": READ["8 bits"], "txt": text.encode()}
+    assert decode_pair(sample, 8)[1] == text.strip()
+
+
+@pytest.mark.parametrize("content", NO_TEXT.values(), ids=NO_TEXT)
+def test_what_is_no_caption_is_named(content):
+    with pytest.raises(ValueError, match="7 has (no|a) caption") as told:
+        decode_pair({"__key__": "7", "__url__": "a.tar", "png": READ["8 bits"], **content}, 8)
+    assert told.value.args[1] == "a.tar"
+
+
+def made_shards(folder, shards, pairs):
+    return write_shards(folder, [(RAMP, f"scan {i}") for i in range(shards * pairs)], per_shard=pairs)
+
+
+@pytest.mark.parametrize("shards, ranks, workers", [(1, 1, 4), (1, 2, 1), (2, 2, 2), (16, 4, 4)])
+def test_no_two_workers_read_the_same_stream(tmp_path, monkeypatch, shards, ranks, workers):
+    "In an epoch of every layout no batch comes twice, and an epoch is not like the next."
+    files, batches = made_shards(tmp_path, shards, 40), []
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    for epoch in range(2):
+        for rank in range(ranks):
+            monkeypatch.setenv("RANK", str(rank))
+            for worker in range(workers):
+                place = rank, ranks, worker, workers
+                monkeypatch.setattr(wds.utils, "pytorch_worker_info", lambda group=None, place=place: place)
+                stream = caption_shards(files, 8, seed=0, epoch=epoch, resampled=True, buffer=30)
+                texts = [text for _, text in islice(stream, 16)]
+                batches += [tuple(texts[:8]), tuple(texts[8:])]
+    assert len(set(batches)) == len(batches)
+
+
+def test_shards_without_a_pair_end(tmp_path):
+    "Drawn with replacement they were waited for without end."
+    tarfile.open(tmp_path / "a.tar", "w").close()
+    with pytest.raises(BrokenShards, match="shards gave no pair, the last of them .*a.tar"):
+        next(iter(caption_shards([tmp_path / "a.tar"], 8, resampled=True)))
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        add_member(archive, "7.png", b"no picture")
+        add_member(archive, "7.txt", b"a scan")
+    tally = Tally()
+    with pytest.raises(BrokenShards, match="shards gave no pair"):
+        next(iter(caption_shards([tmp_path / "b.tar"], 8, resampled=True, buffer=10, tally=tally)))
+    assert len(tally.problems) == 1 and "7 has a picture that cannot be read" in tally.problems[0]
+
+
+def test_too_many_broken_samples_end_in_one_sentence(tmp_path):
+    "From a worker too, whose traceback torch sends along."
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for i in range(200):
+            add_member(archive, f"{i:03d}.png", b"no picture")
+            add_member(archive, f"{i:03d}.txt", b"a scan")
+    loader = torch.utils.data.DataLoader(caption_shards([tmp_path / "a.tar"], 8), 4, num_workers=1)
+    with pytest.raises(BrokenShards, match="^more than 100 broken samples, the last in .*: check the shards$"):
+        list(loader)
+
+
+def test_a_dot_in_a_name_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        add_member(archive, "p7.0.png", READ["8 bits"])
+        add_member(archive, "p7.0.txt", b"a scan")
+    with pytest.raises(BrokenShards, match="p7.0.png in .*a.tar: a name ends at its first dot.*rename it"):
+        refuse_long([tmp_path / "a.tar"], 117, cut=True)
+
+
+def test_half_written_shards_are_not_read(tmp_path):
+    files = made_shards(tmp_path, 1, 3)
+    for name in (".shard-000001.tar", "._shard-000000.tar"):
+        (tmp_path / name).write_bytes(b"half")
+    assert find_shards(tmp_path) == files
+
+
+def test_captions_that_would_be_cut_stop_the_command(tmp_path, capfd):
+    "Exit code 2 before anything is trained; --cut-captions goes on, and says how many."
+    write_shards(tmp_path, [(RAMP, "a scan"), (RAMP, "a scan " * 80)])
+    assert dark_distil(["--shards", str(tmp_path)]) == 2
+    told = "1 captions have more than 117 tokens, the longest is 000000001 in shard-000000.tar"
+    assert told in capfd.readouterr().err
+    assert dark_distil(["--shards", str(tmp_path), "--cut-captions"]) == 1  # no weights here
+    assert "they are cut" in capfd.readouterr().err

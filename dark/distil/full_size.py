@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACCUMULATE', 'initial_student', 'paper_batches', 'taught_losses', 'fit_taught', 'measure_memory', 'FewBatches',
-           'dry_run', 'find_shards', 'run_key', 'train_epochs', 'ShardPairs', 'start_run', 'dark_distil']
+           'dry_run', 'find_shards', 'refuse_long', 'run_key', 'train_epochs', 'ShardPairs', 'start_run', 'dark_distil']
 
 # %% ../../nbs/lib/5_distil/05_full_size.ipynb #3051c597
 import argparse
@@ -25,7 +25,7 @@ from ..core.compute import read_tensors
 from ..core.paths import run_folder
 from ..core.repro import seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
-from ..data.shards import caption_shards, paired_views
+from ..data.shards import caption_shards, check_captions, paired_views
 from ..data.sources import NeedsData, locate
 from .loop import Checkpoint, Log, Progress, Run, Steps, compare_pairs, fit
 from ..evaluate.zero_shot import Reader, class_embeddings, classify, to_rgb
@@ -168,10 +168,25 @@ def find_shards(
     folder,  # with *.tar, at any depth
 ) -> list:  # paths, sorted
     "The shards of a folder."
-    files = sorted(Path(folder).rglob("*.tar"))
+    files = [path for path in sorted(Path(folder).rglob("*.tar")) if not path.name.startswith(".")]  # half-written
     if not files:
         raise FileNotFoundError(f"no shards (*.tar) in {folder}: write some with dark.data.shards.write_shards")
     return files
+
+# %% ../../nbs/lib/5_distil/05_full_size.ipynb #ab981363
+def refuse_long(
+    shards,  # paths
+    context: int,  # tokens that the models read
+    cut: bool,  # may they be cut?
+) -> None:
+    "ValueError that counts captions too long and names the longest, unless they may be cut; then they are told."
+    if not (long := check_captions(shards, SimpleTokenizer(), context)):
+        return
+    tokens, key, shard = long[0]
+    told = (f"{len(long)} captions have more than {context} tokens, the longest is {key} in {shard} with {tokens}")
+    if not cut:
+        raise ValueError(f"{told}: shorten them, or allow --cut-captions")
+    print(f"dark_distil: {told}; they are cut", file=sys.stderr)
 
 # %% ../../nbs/lib/5_distil/05_full_size.ipynb #89e486a5
 def run_key(
@@ -265,10 +280,12 @@ def dark_distil(
     parser.add_argument("--recipe", default="dark-b2-e-0.8", help="objective (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=get_profile("paper").seeds[0], help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="reading processes of each rank (default: %(default)s)")
+    parser.add_argument("--cut-captions", action="store_true", help="cut captions that are longer than the models read")
     chosen = parser.parse_args(arguments)
     try:
         profile, recipe = get_profile("paper"), get_recipe(chosen.recipe).name
         shards = find_shards(chosen.shards)
+        refuse_long(shards, profile.context, chosen.cut_captions)
     except (OSError, ValueError) as error:
         print(f"dark_distil: {error}", file=sys.stderr)
         return 2
