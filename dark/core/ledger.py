@@ -9,7 +9,9 @@ __all__ = ['columns', 'splits', 'units', 'GAIN', 'NOISE', 'row', 'check_row', 'L
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #cc0fba84
 import json
 import math
+import re
 from collections import Counter
+from io import StringIO
 
 import pandas as pd
 from fastcore.basics import patch
@@ -52,6 +54,8 @@ def _number(
     if value is None and key != "value":
         return None
     try:
+        if pd.api.types.is_bool(value) or isinstance(value, str | bytes):  # `float` would take them
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{key} must be a number, not {value!r}") from None
@@ -72,6 +76,8 @@ def check_row(
     for key in ("stage", "name", "metric"):
         if not isinstance(record[key], str) or not record[key]:
             raise ValueError(f"{key} must be a name, not {record[key]!r}")
+        if re.search("[\ud800-\udfff]", record[key]):  # half a character, which no file can hold
+            raise ValueError(f"{key} is {record[key]!r}, which is not text")
     for key, known in (("split", splits), ("unit", units)):
         if record[key] not in known:
             raise ValueError(f"{key} is {record[key]!r}: choose from {', '.join(known)}")
@@ -99,23 +105,7 @@ class Ledger:
     @property
     def shown(self) -> str:
         "The file as messages name it: from the root."
-        return self.file.relative_to(paths.root).as_posix()
-
-# %% ../../nbs/lib/1_core/06_ledger.ipynb #470036c0
-@patch
-def rows(self: Ledger) -> list: # of dict, in the order of the file; empty if there is no file yet
-    "All measurements, checked."
-    if not self.file.is_file():
-        return []
-    records = []
-    for number, line in enumerate(self.file.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            records.append(check_row({**dict.fromkeys(columns), **json.loads(line)}))
-        except (ValueError, TypeError) as error:
-            problem = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else f"is no measurement: {error}"
-            raise ValueError(f"{self.shown}, line {number} {problem}. "
-                             f"Delete the file and run: dark_paper --profile {self.profile} --force") from None
-    return records
+        return paths.from_root(self.file)
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #61fba8ce
 def _order(
@@ -124,6 +114,36 @@ def _order(
     "Place of a measurement in the file, which is also what identifies it."
     seed, epoch = (-1 if record[key] is None else record[key] for key in ("seed", "epoch"))
     return record["stage"], record["metric"], record["split"], record["name"], seed, epoch
+
+# %% ../../nbs/lib/1_core/06_ledger.ipynb #f057a7ff
+def _pairs(
+    pairs: list, # of (key, value), as json finds them
+) -> dict:
+    "An object of JSON; ValueError for a key that it has twice, of which json would keep the last."
+    if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise ValueError(f"it says {repeated[0]!r} twice")
+    return dict(pairs)
+
+# %% ../../nbs/lib/1_core/06_ledger.ipynb #470036c0
+@patch
+def rows(self: Ledger) -> list: # of dict, in the order of the file; empty if there is no file yet
+    "All measurements, checked."
+    if not paths.has_file(self.file):
+        return []
+    mend = f"restore the file from git, or delete it and run: dark_paper --profile {self.profile} --force"
+    text, records, found = paths.read_text(self.file, mend), [], {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
+        try:
+            record = check_row({**dict.fromkeys(columns), **json.loads(line, object_pairs_hook=_pairs)})
+        except (ValueError, TypeError) as error:
+            problem = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else f"is no measurement: {error}"
+            raise ValueError(f"{self.shown}, line {number} {problem}; {mend}") from None
+        first = found.setdefault(_order(record), number)
+        if first != number:
+            raise ValueError(f"{self.shown}, lines {first} and {number} are two values of one measurement "
+                             f"({', '.join(map(str, _order(record)))}); {mend}")
+        records.append(record)
+    return records
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #d566e19e
 def _line(
@@ -177,7 +197,7 @@ def as_table(
 @patch
 def read(self: Ledger) -> pd.DataFrame: # one row a measurement, columns `columns`
     "All measurements as a table; FileNotFoundError names the command that makes them."
-    if not self.file.is_file():
+    if not paths.has_file(self.file):
         raise FileNotFoundError(f"no {self.shown}: run dark_paper --profile {self.profile}")
     return as_table(self.rows())
 
@@ -263,9 +283,13 @@ def final_scores(
     name,    # recipe or teacher
     metric,  # of the ledger
 ) -> pd.Series:  # index = seed; one value for a teacher; empty if nothing was measured
-    "Test scores of the final model."
-    held = final_rows(ledger, name, metric)
-    return held.drop_duplicates(["seed", "value"]).set_index("seed")["value"].sort_index()
+    "Test scores of the final model; ValueError if two stages measured one differently."
+    held = final_rows(ledger, name, metric).drop_duplicates(["seed", "value"])
+    if (twice := held["seed"].duplicated(keep=False)).any():
+        one, other = held[twice].sort_values("seed").iloc[:2].to_dict("records")
+        raise ValueError(f"{metric} of {name}, seed {one['seed']}, is {one['value']} of stage {one['stage']} and "
+                         f"{other['value']} of stage {other['stage']}: run both again with --force")
+    return held.set_index("seed")["value"].sort_index()
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #dd2d30a8
 def teacher_score(
@@ -273,10 +297,12 @@ def teacher_score(
     metric,  # of the ledger
 ) -> float:  # of the profile's teacher; of the published one where the profile has no other
     "Test score of the teacher."
-    rows = ledger[(ledger.metric == metric) & (ledger.split == "test") & ledger.epoch.isna()]
     for name in ("teacher", "FetalCLIP"):
-        if name in set(rows.name):
-            return float(rows.loc[rows.name == name, "value"].iloc[0])
+        scores = final_scores(ledger, name, metric)
+        if len(scores) > 1:
+            raise ValueError(f"{metric} of {name} was measured {len(scores)} times: ask `over_seeds` for its mean")
+        if len(scores):
+            return float(scores.iloc[0])
     raise ValueError(f"no test {metric} of a teacher: run `dark_paper --profile P --from 20_teacher`")
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #3986116c
@@ -295,12 +321,15 @@ def read_csv(
     name: str,     # file name without suffix
     stage: str,    # that makes it
 ) -> pd.DataFrame:
-    "A table beside the predictions; FileNotFoundError names the stage that makes it."
-    file = paths.predictions(profile) / f"{name}.csv"
-    if not file.is_file():
-        raise FileNotFoundError(f"no {file.name} beside the predictions of {profile}: "
-                                f"run dark_paper --profile {profile} --only {stage}")
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])
+    "A table beside the predictions; FileNotFoundError names the stage that makes it, ValueError what is wrong."
+    file, mend = paths.predictions(profile) / f"{name}.csv", f"run dark_paper --profile {profile} --only {stage}"
+    if not paths.has_file(file):
+        raise FileNotFoundError(f"no {file.name} beside the predictions of {profile}: {mend}")
+    text = paths.read_text(file, mend)
+    try:
+        return pd.read_csv(StringIO(text), keep_default_na=False, na_values=[""])
+    except ValueError as error:  # of pandas, for what is empty or has lines of several lengths
+        raise ValueError(f"{paths.from_root(file)} is no table ({str(error).strip()}): {mend}") from None
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #5822425a
 GAIN = {"no-kd": 0.0, "static-kd": 0.02, "zero-off": 0.03, "coupled-b1-e-0.8": 0.04, "dark-b2-e-0.8": 0.06}
