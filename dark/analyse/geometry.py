@@ -14,6 +14,8 @@ from scipy.spatial.distance import pdist
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from ..core import paths
+
 # %% ../../nbs/lib/6_analyse/01_geometry.ipynb #63d069ab
 def _points(
     name,   # what the array is
@@ -214,7 +216,10 @@ def draw_map(
     if method == "UMAP":
         with warnings.catch_warnings():  # that a seed costs the parallel speed is known and wanted
             warnings.simplefilter("ignore")
-            import umap  # here, since the import alone takes many seconds
+            import numba  # here, since the import alone takes many seconds
+            # Without a home, and beside packages that may not be written to, numba finds no place by itself.
+            numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(paths.cache / "numba")
+            import umap
 
             spread = umap.UMAP(n_neighbors=near, metric="cosine", random_state=seed).fit_transform(x)
     elif method == "t-SNE":
