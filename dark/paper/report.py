@@ -55,11 +55,18 @@ def read_run(
 ) -> dict: # "seconds", "endings", "commits": stem -> number or text, or None; empty before the first run
     "What is known of the last run of each stage."
     file, parts = run_file(profile), ("seconds", "endings", "commits")
+    if not paths.has_file(file):
+        return {part: {} for part in parts}
+    text = paths.read_text(file, "delete it")
     try:
-        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {part: {} for part in parts}
-        return {part: dict(told[part]) for part in parts}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file.relative_to(paths.root).as_posix()} is damaged ({error}): delete it") from None
+        told = json.loads(text)
+        for part, kind in zip(parts, ((int, float), str, str)):
+            if wrong := [stem for stem, value in told[part].items() if type(value) is bool
+                         or not isinstance(value, kind) and value is not None]:
+                raise ValueError(f"of {wrong[0]} it has no such {part}")
+        return {part: told[part] for part in parts}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{paths.from_root(file)} is damaged ({error}): delete it") from None
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #938562f6
 def table_html(
