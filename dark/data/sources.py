@@ -142,7 +142,7 @@ def read_record(
     "What the first fetch recorded; ValueError for a damaged record."
     if not record_file(name).is_file():
         return {}
-    lines = record_file(name).read_text(encoding="utf-8").splitlines()
+    lines = paths.read_text(record_file(name), f"delete the file and run `dark_fetch {name}`").splitlines()
     parsed = [re.fullmatch(rf"([0-9a-f]{{64}})  {name}/(.+)|# (revision) (\S+)", line) for line in lines]
     if None in parsed:
         raise ValueError(f"line {parsed.index(None) + 1} of {record_file(name)} is damaged: delete the file and run "
