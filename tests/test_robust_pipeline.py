@@ -11,8 +11,9 @@ from conftest import load
 from test_pipeline import fast, notebook, records, run, toys  # noqa: F401
 
 from dark.core import paths
+from dark.core.compute import hold
 from dark.paper import run as pipeline
-from dark.paper.run import dark_doctor, hold
+from dark.paper.run import dark_doctor
 
 HEAD, MIDDLE, END = "<" * 7 + " HEAD", "=" * 7, ">" * 7 + " theirs"
 
@@ -141,7 +142,7 @@ def test_two_runs_of_a_profile(toys, fast, capsys):  # noqa: F811
         assert other.stdout.readline() == "held\n"
         refused(capsys, 2, "profile smoke is being run by process 7 on here since 2026: wait")
         assert fast == [] and run("--list") == 0
-        with hold("phantom"):
+        with hold(paths.runs("phantom") / "running", "profile phantom is being run"):
             pass
     finally:
         other.kill()
