@@ -120,3 +120,8 @@ def test_the_rules_find(capsys, tmp_path):
                         (["dark_paper", "--only", "99"], "99"), (["dark_fetch", "hc19"], "hc19"),
                         (["dark_paper", "--profile", "big"], "big"), (["dark_distil", "--recipe", "none"], "none")):
         assert said in problem(wrong, capsys), wrong
+
+
+def test_every_item_stands_in_the_table():
+    listed = re.findall(r"^\| `([\w-]+)` \|", page("data/README.md"), flags=re.M)
+    assert listed == list(items)

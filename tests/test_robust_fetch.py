@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dark.core import paths
-from dark.core.compute import Busy, hold
+from dark.core.paths import Busy, hold
 from dark.data import download, sources
 from dark.data.download import dark_fetch, download_file
 

@@ -11,7 +11,7 @@ from conftest import load
 from test_pipeline import fast, notebook, records, run, toys  # noqa: F401
 
 from dark.core import paths
-from dark.core.compute import hold
+from dark.core.paths import hold
 from dark.paper import run as pipeline
 from dark.paper.run import dark_doctor
 

@@ -4,17 +4,14 @@
 
 # %% auto #0
 __all__ = ['schemas', 'NUMBERS', 'FEW', 'device', 'set_threads', 'on_one_thread', 'import_torchvision', 'read_tensors',
-           'save_tensors', 'watch_parent', 'do_job', 'open_pool', 'counting', 'in_parallel', 'Busy', 'hold']
+           'save_tensors', 'watch_parent', 'do_job', 'open_pool', 'counting', 'in_parallel']
 
 # %% ../../nbs/lib/1_core/02_compute.ipynb #2f0a9db1
-import fcntl
 import importlib
 import os
 import pickle
-import platform
 import sys
 import threading
-import time
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from types import SimpleNamespace
@@ -210,30 +207,3 @@ def in_parallel(
                 raise RuntimeError(f"{what}: a worker was killed, perhaps for want of memory; run it again, "
                                    "with fewer workers if it happens again") from None
     return results
-
-# %% ../../nbs/lib/1_core/02_compute.ipynb #caa24b05
-class Busy(Exception):
-    "Another process is at work there."
-
-# %% ../../nbs/lib/1_core/02_compute.ipynb #7e9dbe22
-@contextmanager
-def hold(
-    file,  # Path of the lock; who holds it stands in it
-    what: str,  # begins the sentence, such as "profile smoke is being run"
-):
-    "Work alone; Busy says who is at work, and since when."
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise Busy(f"{what} by {lock.read() or 'a process that has just started'}: wait until it has ended, or end "
-                       "it, then run the same command again") from None
-        lock.truncate(0)
-        try:
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            os.write(lock.fileno(), f"process {os.getpid()} on {platform.node()} since {since}".encode())
-        except OSError:  # no room for a name: the lock holds without one
-            lock.truncate(0)
-        yield

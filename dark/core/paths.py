@@ -4,11 +4,16 @@
 
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
-           'results', 'predictions', 'given', 'run_folder', 'from_root', 'has_file', 'find_conflict', 'read_text']
+           'results', 'predictions', 'given', 'run_folder', 'from_root', 'has_file', 'find_conflict', 'read_text',
+           'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
+import fcntl
 import os
+import platform
 import re
+import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -130,3 +135,30 @@ def read_text(
         raise ValueError(f"{from_root(path)}, line {line} is of a merge that was not finished: keep one version, or "
                          f"{mend}")
     return text
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #caa24b05
+class Busy(Exception):
+    "Another process is at work there."
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #7e9dbe22
+@contextmanager
+def hold(
+    file,  # Path of the lock; who holds it stands in it
+    what: str,  # begins the sentence, such as "profile smoke is being run"
+):
+    "Work alone; Busy says who is at work, and since when."
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise Busy(f"{what} by {lock.read() or 'a process that has just started'}: wait until it has ended, or end "
+                       "it, then run the same command again") from None
+        lock.truncate(0)
+        try:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.write(lock.fileno(), f"process {os.getpid()} on {platform.node()} since {since}".encode())
+        except OSError:  # no room for a name: the lock holds without one
+            lock.truncate(0)
+        yield

@@ -124,7 +124,7 @@ def text_table(
 # %% ../../nbs/lib/1_core/05_style.ipynb #aca8c7bd
 class Colours(dict):
     "Colours by name; a recipe without one gets the next that is free."
-    free = ("#F0E442", "#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#88CCEE")
+    free = ("#F0E442", "#882255", "#999933", "#AA4499", "#88CCEE", "#332288", "#117733", "#44AA99")
 
     def __missing__(self, name):
         if name not in recipes:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 # %% ../../nbs/lib/2_data/04_pictures.ipynb #557d185a
@@ -115,6 +115,8 @@ def open_picture(
             file = Image.open(source)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise ValueError("it has more pixels than any scan: save it smaller") from None
+        except UnidentifiedImageError:
+            raise ValueError("it is of no kind that is known") from None
     with file:
         if getattr(file, "n_frames", 1) > 1:
             raise ValueError(f"it has {file.n_frames} frames: save the one that is meant")

@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from ..core import paths
-from ..core.compute import Busy, hold
+from ..core.paths import Busy, hold
 from ..core.ledger import Ledger
 from ..core.repro import answer, atomic_write, environment, package
 from ..models.released import releases
