@@ -7,11 +7,12 @@
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make outputs    run every library notebook twice, and keep what it shows
+#   make pins       write the versions that are installed into constraints.txt
 #   make promises   run the tests of bad input and write what they were told: figures/promises.csv
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme outputs promises clean
+.PHONY: help env reproduce test test-hard lab readme outputs promises pins clean
 
 STAMP := .venv/.installed
 
@@ -21,7 +22,7 @@ help:
 env: $(STAMP)
 
 # The requirements are in settings.ini: when they change, the environment is brought up to date.
-$(STAMP): settings.ini setup.py pyproject.toml
+$(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 	@if [ ! -x .venv/bin/python ]; then \
 	  for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
 	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
@@ -34,8 +35,15 @@ $(STAMP): settings.ini setup.py pyproject.toml
 	  echo "No Python 3.11, 3.12 or 3.13 was found: install one, or name it with make PYTHON=/path/to/python." >&2; \
 	  exit 1; \
 	fi
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable ".[dev]"
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt \
+	  --editable ".[dev]"
+	@.venv/bin/python -c "from dark.core.hook import install_hook; install_hook()"
 	@touch $@
+
+# What is installed now becomes what everybody installs. Labels of local builds (+cpu) are of this machine and left out.
+pins:
+	{ sed -n '/^#/p' constraints.txt; .venv/bin/python -m pip freeze --exclude-editable | sed 's/+[^ ]*//'; } > constraints.new
+	mv constraints.new constraints.txt
 
 reproduce: $(STAMP)
 	.venv/bin/dark_paper --profile phantom

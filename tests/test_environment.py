@@ -1,5 +1,7 @@
 "One list of requirements, in settings.ini; what else names versions agrees with it."
 import configparser
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -69,3 +71,36 @@ def test_one_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == settings()["version"]
     assert citation["preferred-citation"]["identifiers"][0]["value"] == "arXiv:2603.05421"
+
+
+def pins():
+    "Normalised name -> version of constraints.txt."
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert all(len(r.specifier) == 1 and str(r.specifier).startswith("==") and not r.url for r in found)
+    return {normal(r.name): str(r.specifier).removeprefix("==") for r in found}
+
+
+def test_pins_hold_for_every_index():
+    "No label of a local build, no hash, no address."
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line for line in lines if line[0] != "#")
+    assert not any(mark in text for mark in ("+", "@", "--", ":", "/"))
+
+
+def test_pins_are_in_the_ranges():
+    wanted, pinned = required("requirements", "dev_requirements"), pins()
+    assert not sorted(wanted.keys() - pinned.keys())
+    assert [name for name, specifier in wanted.items() if not specifier.contains(pinned[name])] == []
+
+
+def test_what_is_pinned_is_installed():
+    installed = {name: version(name).partition("+")[0] for name in pins()}
+    assert differences(installed, pins()) == []
+
+
+@pytest.mark.parametrize("code", ["import open_clip", "import torchvision", "import timm, torchvision.ops"])
+def test_any_process_imports_torchvision(code):
+    "One that knows nothing of dark too, as `accelerate launch` starts them; `make env` lays the line for it."
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
