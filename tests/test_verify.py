@@ -6,7 +6,9 @@ import pytest
 from conftest import ROOT
 
 from dark.core import paths
-from dark.paper.verify import dark_verify, verify
+from dark.core.repro import sha256
+from dark.paper.report import write_provenance
+from dark.paper.verify import changed_files, dark_verify, verify
 
 
 @pytest.mark.parametrize("profile", ["hc18", *(pytest.param(p, marks=pytest.mark.full) for p in ("phantom", "gap"))])
@@ -29,3 +31,17 @@ def test_what_was_changed_is_named(tmp_path, monkeypatch):
     assert "32_hc18: hc18/validity of no-kd is" in found
     assert "62_table3_hc18.csv differs, first in line" in found
     assert "75_figure_hc18.png shows something else" in found
+
+
+def test_a_file_that_was_changed_by_hand_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "root", tmp_path)
+    monkeypatch.setattr(paths, "figures", tmp_path / "figures")
+    table = tmp_path / "figures" / "smoke" / "60_a.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("a")
+    record = {"status": "done", "key": {"notebook": "n"}, "measured": "m",
+              "outputs": {"figures/smoke/60_a.csv": sha256(table)}}
+    write_provenance("smoke", {"60_a": record}, {"60_a": None})
+    assert changed_files("smoke") == []
+    table.write_text("b")
+    assert changed_files("smoke") == ["figures/smoke/60_a.csv is not what stage 60_a made"]

@@ -26,7 +26,7 @@ from ..core.paths import Busy, hold
 from ..core.ledger import Ledger
 from ..core.repro import answer, atomic_write, environment, package
 from ..models.released import releases
-from .report import code_commit, read_run, run_file, write_page
+from .report import code_commit, read_run, run_file, write_page, write_provenance
 from .stages import (StageFailed, all_stages, check_parameters, collect_outputs, execute, find_stage,
                                forecast, product_files, read_notebook, read_records, remove_outputs, stage_key,
                                standing, ticking, title, write_records)
@@ -130,6 +130,7 @@ def write_run(
             "commits": commits, "environment": environment()}
     with atomic_write(run_file(self.profile)) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    write_provenance(self.profile, known, commits)
 
 # %% ../../nbs/lib/9_paper/05_run.ipynb #bb274f8d
 @patch

@@ -193,7 +193,7 @@ def product_files(
     "Files that stages make, apart from the ledger and what the pipeline itself writes."
     folders = paths.figures / profile, paths.predictions(profile)
     files = [f for folder in folders for f in folder.rglob("*") if f.is_file() and not f.name.startswith(".")]
-    return {f: f.stat().st_mtime_ns for f in files if f.name not in ("report.html", "run.json")}
+    return {f: f.stat().st_mtime_ns for f in files if f.name not in ("report.html", "run.json", "provenance.json")}
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #ee580f79
 def collect_outputs(
