@@ -42,8 +42,10 @@ $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 
 # What is installed now becomes what everybody installs. Labels of local builds (+cpu) are of this machine and left out.
 pins:
-	{ sed -n '/^#/p' constraints.txt; .venv/bin/python -m pip freeze --exclude-editable | sed 's/+[^ ]*//'; } > constraints.new
-	mv constraints.new constraints.txt
+	.venv/bin/python -m pip freeze --exclude-editable > constraints.new
+	sed -n '/^#/p' constraints.txt > constraints.head
+	sed 's/+[^ ]*//' constraints.new | cat constraints.head - > constraints.txt
+	rm constraints.new constraints.head
 
 reproduce: $(STAMP)
 	.venv/bin/dark_paper --profile phantom

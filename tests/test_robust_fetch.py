@@ -40,6 +40,8 @@ class Server(BaseHTTPRequestHandler):
         body = CONTENT[:1] if probe and not whole else CONTENT[first:]
         sent = first + 7 if kind.way == "another part" and not probe else first
         self.send_response(200 if whole else 206)
+        if kind.way == "gzip" and not probe:
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         if not whole and kind.way != "no range told":
             total = "*" if kind.way == "no total told" else len(CONTENT)
@@ -72,6 +74,7 @@ def test_the_file_comes_whatever_the_server_gives(home, begun, tmp_path):
 
 
 @pytest.mark.parametrize("home, said", [("breaks off", "of 10240 bytes have come"), ("gone", "404"),
+                                        ("gzip", "the server sends the file as gzip"),
                                         ("another part", "the server sent bytes")], indirect=["home"])
 def test_what_cannot_be_is_said_and_what_came_is_kept(home, said, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(CONTENT[:HALF])

@@ -51,7 +51,7 @@ def open_url(
             if error.code not in (429, 503) or attempt == 4:
                 raise
             told = error.headers["Retry-After"]
-            seconds = min(int(told), LONGEST) if told and told.isdigit() else 2**attempt
+            seconds = min(int(told), LONGEST) if told and told.isdecimal() else 2**attempt
         for _ in tqdm(range(seconds), desc="the server is busy, waiting", unit="s", leave=False, disable=None):
             time.sleep(1)
 
@@ -136,15 +136,19 @@ def unpack(
                       and re.fullmatch(pattern, i.filename.split("/")[-1]) and not i.filename.startswith("__MACOSX")]
             needed, free = sum(i.file_size for i in wanted), shutil.disk_usage(folder).free
             if needed > free:
-                raise OSError(f"unpacked it takes {needed / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB left")
+                room = f"unpacked it takes {needed / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB left"
+                raise OSError(errno.ENOSPC, room)
             for info in wanted:
                 with archive.open(info) as source, open(folder / info.filename.split("/")[-1], "xb") as target:
                     shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         what = "is empty" if not path.stat().st_size else f"is cut short or damaged ({error})"
         raise ValueError(f"the archive {path.name} {what}") from error
-    except (ValueError, OSError) as error:
-        raise type(error)(f"the archive {path.name} cannot be unpacked: {error}") from error
+    except OSError as error:
+        told = f"the archive {path.name} cannot be unpacked: {error}"
+        raise (OSError(error.errno, told) if error.errno else OSError(told)) from error
+    except ValueError as error:
+        raise ValueError(f"the archive {path.name} cannot be unpacked: {error}") from error
     return len(wanted)
 
 # %% ../../nbs/lib/2_data/10_download.ipynb #68f75294
@@ -181,8 +185,12 @@ def download_file(
         start = start if response.status == 206 else 0  # else it sends the whole, whatever was asked
         if start and not (response.headers["Content-Range"] or f"bytes {start}-").startswith(f"bytes {start}-"):
             sent = response.headers["Content-Range"]
+            part.unlink()  # the next try begins anew
             raise OSError(f"the server sent {sent} where bytes from {start} were asked for")
-        total = int(response.headers["Content-Length"]) + start if response.headers["Content-Length"] else None
+        if (form := response.headers["Content-Encoding"] or "identity") != "identity":
+            raise OSError(f"the server sends the file as {form}, which was not asked for")
+        length = response.headers["Content-Length"] or ""
+        total = int(length) + start if length.isdecimal() else None
         with open(part, "ab" if start else "wb") as file, tqdm(
                 desc=part.name, total=total, initial=start, unit="B", unit_scale=True, leave=False,
                 disable=None) as bar:
