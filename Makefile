@@ -51,11 +51,11 @@ reproduce: $(STAMP)
 	.venv/bin/dark_paper --profile phantom
 	@echo "The report is figures/phantom/report.html"
 
-# Processes that each take every core slow each other down, so one worker and few threads.
+# Processes that each take every core slow each other down: two of one thread, then one of two.
 test: export OMP_NUM_THREADS = 2
 test: $(STAMP)
 	.venv/bin/ruff check .
-	.venv/bin/nbdev_test --n_workers 1
+	OMP_NUM_THREADS=1 .venv/bin/nbdev_test --n_workers 2
 	.venv/bin/python -m pytest
 
 test-hard: export OMP_NUM_THREADS = 2
