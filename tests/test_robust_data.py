@@ -1,16 +1,27 @@
 "Pictures, captions and shards that were wrong without a word: read rightly, or refused by name."
 import io
+import json
 import tarfile
+from collections import Counter
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 import webdataset as wds
+from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from dark.data.pictures import open_picture, read_picture
-from dark.data.shards import BrokenShards, Tally, add_member, caption_shards, decode_pair, write_shards
+from dark.data.shards import (
+    BrokenShards,
+    Tally,
+    add_member,
+    caption_shards,
+    check_captions,
+    decode_pair,
+    write_shards,
+)
 from dark.distil.full_size import dark_distil, find_shards, refuse_long
 
 RAMP = np.linspace(0, 255, 12, dtype="u1")[None].repeat(3, 0)
@@ -76,6 +87,8 @@ WORDS = {"é, Greek and Chinese": "tête μικρή 头围", "emoji": "a scan \N
 NO_TEXT = {"nothing": {"txt": b""}, "blanks": {"txt": b" \n"}, "a list": {"json": b'{"caption": ["a"]}'},
            "a number": {"json": b'{"caption": 7}'}, "null": {"json": b'{"caption": null}'},
            "a bare text": {"json": b'"a"'},
+           "a mark of order alone": {"txt": b"\xef\xbb\xbf"}, "nothing to see": {"txt": b"\xe2\x80\x8b"},
+           "too deep": {"json": b"[" * 200_000},
            "no JSON": {"json": b"{"}, "another encoding": {"txt": "tête".encode("latin-1")}}
 
 
@@ -111,6 +124,24 @@ def test_no_two_workers_read_the_same_stream(tmp_path, monkeypatch, shards, rank
                 texts = [text for _, text in islice(stream, 16)]
                 batches += [tuple(texts[:8]), tuple(texts[8:])]
     assert len(set(batches)) == len(batches)
+
+
+@pytest.mark.parametrize("shards, ranks, workers", [(4, 1, 4), (16, 1, 1), (16, 4, 4), (64, 4, 4)])
+def test_no_more_pairs_are_doubled_than_by_chance(tmp_path, monkeypatch, shards, ranks, workers):
+    "Pairs that come twice among the first 40 of every stream, beside as many independent draws of a pair."
+    files, texts, epochs = made_shards(tmp_path, shards, 40), [], 4
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    for epoch in range(epochs):
+        for rank in range(ranks):
+            monkeypatch.setenv("RANK", str(rank))
+            for worker in range(workers):
+                place = rank, ranks, worker, workers
+                monkeypatch.setattr(wds.utils, "pytorch_worker_info", lambda group=None, place=place: place)
+                stream = caption_shards(files, 2, seed=0, epoch=epoch, resampled=True, buffer=30)
+                texts += [(epoch, text) for _, text in islice(stream, 40)]
+    drawn, pairs = len(texts) // epochs, shards * 40
+    chance = drawn - pairs * (1 - (1 - 1 / pairs) ** drawn)
+    assert (len(texts) - len(Counter(texts))) / epochs < 1.3 * chance + 5
 
 
 def test_shards_without_a_pair_end(tmp_path):
@@ -161,3 +192,77 @@ def test_captions_that_would_be_cut_stop_the_command(tmp_path, capfd):
     assert told in capfd.readouterr().err
     assert dark_distil(["--shards", str(tmp_path), "--cut-captions"]) == 1  # no weights here
     assert "they are cut" in capfd.readouterr().err
+
+
+def packed(path, *members):
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            add_member(archive, name, content)
+    return [path]
+
+
+LONG = b"a scan " * 80
+LONG_FACTS = json.dumps({"caption": LONG.decode()}).encode()
+COUNTED = {"capitals": ([("7.PNG", b""), ("7.TXT", LONG)], 1),
+           "both forms": ([("7.txt", LONG), ("7.json", LONG_FACTS)], 1),
+           "the form not read": ([("7.txt", b"a scan"), ("7.json", LONG_FACTS)], 0),
+           "a Mac's notes": ([("._7.png", b""), ("._7.txt", LONG), ("7.txt", b"a scan")], 0),
+           "too deep": ([("7.json", b"[" * 200_000), ("8.txt", LONG)], 1)}
+
+
+@pytest.mark.parametrize("members, long", COUNTED.values(), ids=COUNTED)
+def test_the_check_sees_the_captions_that_are_read(tmp_path, members, long):
+    assert len(check_captions(packed(tmp_path / "a.tar", *members), SimpleTokenizer(), 117)) == long
+
+
+@pytest.mark.parametrize("name", ["p7.0.PNG", "p7.0.TXT"])
+def test_a_dot_is_refused_in_every_part_of_a_pair(tmp_path, name):
+    with pytest.raises(BrokenShards, match=f"{name} in .*a.tar: a name ends at its first dot"):
+        refuse_long(packed(tmp_path / "a.tar", (name, b"")), 117, cut=True)
+
+
+def test_a_folder_in_a_shard_is_no_caption(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        folder = tarfile.TarInfo("7.txt")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    refuse_long([tmp_path / "a.tar"], 117, cut=False)
+
+
+def test_a_name_that_comes_twice_is_named_with_its_shard(tmp_path):
+    files, tally = packed(tmp_path / "a.tar", ("7.png", READ["8 bits"]), ("7.txt", b"one"), ("7.txt", b"two")), Tally()
+    assert [text for _, text in caption_shards(files, 8, buffer=0, tally=tally)] == ["one"]
+    assert len(tally.problems) == 1 and tally.problems[0].startswith(f"{files[0]}: ValueError: 7.txt: duplicate")
+
+
+def test_a_picture_that_pillow_stumbles_over_is_named(monkeypatch):
+    "A damaged TIFF ends in TypeError."
+    def stumble(*_):
+        raise TypeError("Missing dimensions")
+    monkeypatch.setattr("dark.data.shards.open_picture", stumble)
+    with pytest.raises(ValueError, match="7 has a picture that cannot be read .Missing dimensions") as told:
+        decode_pair({"__key__": "7", "__url__": "a.tar", "png": b"", "txt": b"a scan"}, 8)
+    assert told.value.args[1] == "a.tar"
+
+
+def test_a_picture_on_its_side_is_written_upright(tmp_path):
+    files = write_shards(tmp_path, [(Image.open(io.BytesIO(READ["on its side"])), "a scan")])
+    pixels, _ = next(iter(caption_shards(files, 12, buffer=0)))
+    assert np.abs(pixels[1, 4:7].numpy().astype(int) - RAMP).max() <= 1
+
+
+UNWRITTEN = {"two frames": Image.open(io.BytesIO(REFUSED["two frames"])), "floats": RAMP / 255,
+             "32 bits": RAMP.astype("i4"),
+             "64 bits": RAMP.astype("i8"), "CMYK": GREY.convert("RGB").convert("CMYK"), "no picture": None}
+
+
+@pytest.mark.parametrize("picture", UNWRITTEN.values(), ids=UNWRITTEN)
+def test_what_a_shard_cannot_hold_is_named(tmp_path, picture):
+    with pytest.raises(ValueError, match="^pair 1 has a picture that cannot be written"):
+        write_shards(tmp_path, [(RAMP, "a scan"), (picture, "a scan")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_caption_that_is_no_unicode_is_named(tmp_path):
+    with pytest.raises(ValueError, match="^pair 0 has the caption"):
+        write_shards(tmp_path, [(RAMP, "a \ud800")])
