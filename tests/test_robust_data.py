@@ -266,3 +266,10 @@ def test_what_a_shard_cannot_hold_is_named(tmp_path, picture):
 def test_a_caption_that_is_no_unicode_is_named(tmp_path):
     with pytest.raises(ValueError, match="^pair 0 has the caption"):
         write_shards(tmp_path, [(RAMP, "a \ud800")])
+
+
+def test_shards_in_a_hidden_folder_are_not_read(tmp_path):
+    files = made_shards(tmp_path / ".mine", 1, 3)
+    (tmp_path / ".mine/.trash").mkdir()
+    (tmp_path / ".mine/.trash/a.tar").write_bytes(b"old")
+    assert find_shards(tmp_path / ".mine") == files

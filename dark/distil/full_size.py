@@ -168,7 +168,9 @@ def find_shards(
     folder,  # with *.tar, at any depth
 ) -> list:  # paths, sorted
     "The shards of a folder."
-    files = [path for path in sorted(Path(folder).rglob("*.tar")) if not path.name.startswith(".")]  # half-written
+    # Hidden: half-written, or a note of a Mac.
+    hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)
+    files = [path for path in sorted(Path(folder).rglob("*.tar")) if not hidden(path)]
     if not files:
         raise FileNotFoundError(f"no shards (*.tar) in {folder}: write some with dark.data.shards.write_shards")
     return files
