@@ -76,6 +76,22 @@ def test_nothing_lies_behind_a_transparent_pixel(mode):
     assert np.asarray(open_picture(io.BytesIO(png(hidden)))).max() == 0
 
 
+def test_nothing_lies_behind_a_transparent_grey_of_16_bits(tmp_path):
+    "It was white."
+    wide = RAMP.astype("u2") * 257
+    assert np.array_equal(np.asarray(open_picture(io.BytesIO(png(Image.fromarray(wide), transparency=65535)))),
+                          np.where(RAMP == 255, 0, RAMP))
+
+
+def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch):
+    "A damaged TIFF ends in TypeError."
+    def stumble(*_):
+        raise TypeError("Missing dimensions")
+    monkeypatch.setattr("dark.data.pictures.open_picture", stumble)
+    with pytest.raises(ValueError, match="a.png cannot be read as a picture .Missing dimensions"):
+        read_picture(tmp_path / "a.png", 12, "hc18")
+
+
 def test_a_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     (tmp_path / "a.png").write_bytes(READ["8 bits"])

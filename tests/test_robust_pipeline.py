@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import load
+from papermill.exceptions import PapermillExecutionError
 from test_pipeline import fast, notebook, records, run, toys  # noqa: F401
 
 from dark.core import paths
@@ -95,10 +96,36 @@ def test_a_disk_that_gives_out(toys, fast, capsys, monkeypatch, number, said):  
     assert run() == 0 and fast == ["30_second", "60_table"]
 
 
+def test_a_disk_that_gives_out_within_a_stage(toys, capsys, monkeypatch):  # noqa: F811
+    "It was the error of a cell alone."
+    def execute(*_):
+        raise PapermillExecutionError(1, 1, "", "OSError", str(OSError(errno.ENOSPC, "No space", "x.npy")), "")
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+    assert run() == 1
+    err = capsys.readouterr().err
+    assert "10_first failed in cell" in err and "no room on the disk" in err and "run the same command again" in err
+
+
+def test_two_rows_of_one_printed_value(toys, fast, capsys):  # noqa: F811
+    (toys / "data/reference").mkdir(parents=True, exist_ok=True)
+    line = "table1,no-kd,avg,84.3,percent,paper table 1"
+    (toys / "data/reference/paper_values.csv").write_text("\n".join(["item,row,column,value,unit,source", line, line]))
+    refused(capsys, 1, "paper_values.csv has table1, no-kd, avg, paper table 1 in rows 2 and 3: keep one")
+    assert fast == []
+
+
+def test_a_git_that_refuses_is_named_before_anything_runs(toys, fast, capsys):  # noqa: F811
+    "It was a traceback when all was done."
+    (toys / ".git").mkdir()
+    refused(capsys, 1, "git does not say at which commit this checkout is (fatal: ")
+    assert fast == []
+
+
 def test_a_file_where_a_folder_belongs(toys, fast, capsys):  # noqa: F811
     (toys / "data").write_text("")
     assert run() == 1
-    assert "data/runs/smoke: " in (err := capsys.readouterr().err) and "Traceback" not in err and fast == []
+    assert "data/runs/smoke is in the way" in (err := capsys.readouterr().err) and "Traceback" not in err and fast == []
 
 
 def test_a_limit_on_file_sizes(toys, fast, capsys):  # noqa: F811

@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
            'results', 'predictions', 'given', 'run_folder', 'from_root', 'has_file', 'find_conflict', 'read_text',
-           'Busy', 'hold']
+           'in_words', 'answer', 'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
+import errno
 import fcntl
 import os
 import platform
 import re
+import sys
 import time
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -135,6 +137,36 @@ def read_text(
         raise ValueError(f"{from_root(path)}, line {line} is of a merge that was not finished: keep one version, or "
                          f"{mend}")
     return text
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #0bb2b76b
+def in_words(
+    error: BaseException,
+) -> str: # one sentence
+    "An error with what to do about it, if it is of the system."
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+    where = from_root(Path(os.fsdecode(error.filename))) if isinstance(error.filename, str | bytes) else "a file"
+    again = "then run the same command again, which goes on where it stopped"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room on the disk for {where}: free some, {again}"
+    if error.errno == errno.EFBIG:
+        return f"{where} grows beyond the limit of this shell: raise `ulimit -f`, {again}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where} may not be read or written here ({error.strerror}): change its permissions, {again}"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY):
+        return f"{where} is in the way ({error.strerror}): it is a file, a folder or a link where another belongs; " \
+               f"move it away, {again}"
+    return f"{where}: {error.strerror}; mend that, {again}"
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #fbb2ba6a
+def answer(
+    text,  # one or more lines
+):
+    "Print an answer at once; a reader that has gone, as `head` does, is no error."
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #caa24b05
 class Busy(Exception):

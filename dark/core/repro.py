@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['packages', 'package', 'PACKAGES', 'seed_everything', 'sha256', 'atomic_write', 'cpu_name', 'package_version',
            'environment', 'Part', 'definitions', 'notebook_definitions', 'fingerprint', 'work_key', 'mark_done',
-           'is_done', 'open_work', 'answer']
+           'is_done', 'open_work']
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #66c2e345
 import ast
@@ -357,6 +357,14 @@ def mark_done(
     with atomic_write(folder / "done.json") as part:
         part.write_text(json.dumps({"key": key, "products": sums}))
 
+# %% ../../nbs/lib/1_core/03_repro.ipynb #654dda80
+def _read_mark(file):
+    "What a mark says; ValueError if it is damaged."
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{file} is damaged: delete that folder, and what it held is made again") from None
+
 # %% ../../nbs/lib/1_core/03_repro.ipynb #67320188
 def is_done(
     folder,
@@ -366,7 +374,7 @@ def is_done(
     folder = Path(folder)
     if not (folder / "done.json").is_file():
         return False
-    mark = json.loads((folder / "done.json").read_text())
+    mark = _read_mark(folder / "done.json")
     whole = ((folder / name).is_file() and sha256(folder / name) == sum for name, sum in mark["products"].items())
     return mark["key"] == key and all(whole)
 
@@ -379,19 +387,9 @@ def open_work(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     begun = folder / "begun.json"
-    if not (begun.is_file() and json.loads(begun.read_text()) == {"key": key}):
+    if not (begun.is_file() and _read_mark(begun) == {"key": key}):
         for old in folder.iterdir():
             old.unlink()
         with atomic_write(begun) as part:
             part.write_text(json.dumps({"key": key}))
     return folder
-
-# %% ../../nbs/lib/1_core/03_repro.ipynb #fbb2ba6a
-def answer(
-    text,  # one or more lines
-):
-    "Print an answer at once; a reader that has gone, as `head` does, is no error."
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['hc18_labels_file', 'hc18_pictures', 'hc18_labels', 'hc18_item', 'WIDE', 'HIGH', 'read_hc18_labels', 'made_up_hc18',
-           'HC18']
+           'read_width', 'HC18']
 
 # %% ../../nbs/lib/2_data/06_hc18.ipynb #ecc587e3
 from pathlib import Path
@@ -51,6 +51,22 @@ def made_up_hc18() -> pd.DataFrame:  # as the file of HC18 would be read by pand
 # %% ../../nbs/lib/2_data/06_hc18.ipynb #80f97c7f
 WIDE, HIGH = range(738, 801), range(539, 564)  # pixels of HC18's training frames
 
+# %% ../../nbs/lib/2_data/06_hc18.ipynb #abe627d8
+def read_width(
+    path,  # of a frame
+) -> int:  # pixels, the longer side
+    "Width of a frame; ValueError for one that cannot be read, or that is not as HC18 has it."
+    mend = f"delete it and run `dark_fetch {hc18_item.name}`"
+    try:
+        with Image.open(path) as file:
+            wide, high = file.size
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({type(error).__name__}): {mend}") from error
+    if wide not in WIDE or high not in HIGH:
+        raise ValueError(f"{path} has {wide} x {high} pixels, and no frame of HC18 has: the pixel spacing is of the "
+                         f"original; {mend}")
+    return wide
+
 # %% ../../nbs/lib/2_data/06_hc18.ipynb #2f31a0a5
 class HC18:
     "The 999 labelled frames of HC18, in the order of the label file."
@@ -72,19 +88,15 @@ class HC18:
         rows=slice(None),  # of the table: slice, indices or mask
     ) -> torch.Tensor:  # (N, size, size) uint8
         "Frames as grey squares."
-        return read_pictures([self.folder / name for name in self.table["filename"][rows]], size, hc18_item.name)
+        files = [self.folder / name for name in self.table["filename"][rows]]
+        for file in files:
+            read_width(file)
+        return read_pictures(files, size, hc18_item.name)
 
     def spacing(
         self,
         size: int,  # side of the square that a model sees, pixels
     ) -> np.ndarray:  # (999,) mm per pixel, two decimals as in a caption
         "Pixel spacing of each frame once it is padded and resized."
-        sides = []
-        for name in self.table["filename"]:
-            with Image.open(self.folder / name) as file:
-                wide, high = file.size
-            if wide not in WIDE or high not in HIGH:
-                raise ValueError(f"{self.folder / name} has {wide} x {high} pixels, and no frame of HC18 has: the "
-                                 f"pixel spacing is of the original; delete it and run `dark_fetch {hc18_item.name}`")
-            sides.append(wide)
+        sides = [read_width(self.folder / name) for name in self.table["filename"]]
         return np.array([round(side / size * mm, 2) for side, mm in zip(sides, self.table["pixel_mm"])])

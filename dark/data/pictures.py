@@ -123,6 +123,8 @@ def open_picture(
         picture = ImageOps.exif_transpose(file)
         if picture.mode.startswith("I;16") or picture.mode == "I" and file.format == "PNG":
             wide = np.asarray(picture).astype(np.float64)
+            if "transparency" in file.info:  # a grey value that is not to be seen
+                wide[wide == file.info["transparency"]] = 0
             picture = Image.fromarray(np.rint(wide / 257).astype(np.uint8))
         if picture.mode in ("I", "F"):
             raise ValueError(f"mode {picture.mode} says no brightest value: save it with 8 or 16 bits")
@@ -142,7 +144,7 @@ def read_picture(
         square = pad_square(open_picture(path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is not there: run `dark_fetch {item}`") from error
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for damaged files
+    except (OSError, SyntaxError, TypeError, ValueError) as error:  # PIL raises all four for damaged files
         reason = str(error) if len(str(error)) < 80 else type(error).__name__
         raise ValueError(f"{path} cannot be read as a picture ({reason}): delete it and run `dark_fetch {item}`"
                          ) from error

@@ -70,14 +70,18 @@ def paper_batches(
     rank: int = 0,
     workers: int = 0,  # processes that read
     resampled: bool = False,  # without end, see `dark.data.shards.caption_shards`
+    cut: bool = False,  # captions that the models cannot read whole
 ):  # yields student's pictures, teacher's pictures, tokens
-    "Batches of an epoch, as far as they are full."
+    "Batches of an epoch, as far as they are full; ValueError for a caption that would be cut."
     student, teacher = get_release(profile.student), get_release(profile.teacher)
     wants = [(r.size, r.mean, r.std) for r in (student, teacher)]
     tokens, generator = SimpleTokenizer(context_length=profile.context), torch.Generator()
     generator.manual_seed(int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0]))
     pairs = caption_shards(shards, student.size, seed=seed, epoch=epoch, resampled=resampled)
     for pictures, captions in torch.utils.data.DataLoader(pairs, batch, num_workers=workers, drop_last=True):
+        long = [] if cut else [text for text in captions if len(tokens.encode(text)) + 2 > profile.context]
+        if long:
+            raise ValueError(f"{long[0][:60]!r} has more than {profile.context} tokens: shorten it, or allow cut=True")
         yield *paired_views(pictures, generator, wants), tokens(list(captions))
 
 # %% ../../nbs/lib/5_distil/05_full_size.ipynb #d787f34b
@@ -233,8 +237,9 @@ class ShardPairs:
         seed: int,
         accelerator: Accelerator,  # its ranks share each batch
         workers: int,  # processes that read, on each rank
+        cut: bool = False,  # captions that the models cannot read whole
     ):
-        self.shards, self.profile, self.seed, self.workers = shards, profile, seed, workers
+        self.shards, self.profile, self.seed, self.workers, self.cut = shards, profile, seed, workers, cut
         self.rank, self.ranks = accelerator.process_index, accelerator.num_processes
 
     def __len__(self):
@@ -242,7 +247,8 @@ class ShardPairs:
 
     def epoch(self, number):
         own = self.profile.distil.batch // self.ranks
-        endless = paper_batches(self.shards, self.profile, own, self.seed, number, self.rank, self.workers, True)
+        endless = paper_batches(self.shards, self.profile, own, self.seed, number, self.rank, self.workers, True,
+                                self.cut)
         return islice(endless, len(self))
 
 # %% ../../nbs/lib/5_distil/05_full_size.ipynb #da078a1c
@@ -252,6 +258,7 @@ def start_run(
     seed: int,
     shards,  # paths
     workers: int,  # processes that read, on each rank
+    cut: bool = False,  # captions that the models cannot read whole
 ) -> Path:  # folder of model.pt
     "Train the paper's student on these shards, or go on with it; ValueError or NeedsData say what is missing."
     weights = [locate(get_release(name).item) / get_release(name).file for name in (profile.teacher, "mobileclip2-s0")]
@@ -265,7 +272,7 @@ def start_run(
     student = initial_student(weights[1])
     if gpu and ranks > 1:
         student = convert_sync_batchnorm(student)
-    data = ShardPairs(shards, profile, seed, accelerator, workers)
+    data = ShardPairs(shards, profile, seed, accelerator, workers, cut)
     folder, key = run_folder(profile, recipe, seed), run_key(profile, recipe, seed, shards, accelerator)
     train_epochs(student, teacher, data, get_recipe(recipe), profile, folder, key, accelerator)
     return folder
@@ -292,7 +299,8 @@ def dark_distil(
         print(f"dark_distil: {error}", file=sys.stderr)
         return 2
     try:
-        print(f"  in {start_run(profile, recipe, chosen.seed, shards, chosen.workers)}")
+        folder = start_run(profile, recipe, chosen.seed, shards, chosen.workers, chosen.cut_captions)
+        print(f"  in {folder}")
     except KeyboardInterrupt:
         print("\ndark_distil: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
         return 130

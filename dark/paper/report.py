@@ -34,11 +34,16 @@ from .stages import all_stages, own_kernel, title
 
 # %% ../../nbs/lib/9_paper/04_report.ipynb #c8885b9d
 def code_commit() -> str | None: # as "1a2b3c4 of 2026-11-25", and whether files were changed since; None without git
-    "The commit that the checkout is at."
+    "The commit that the checkout is at; ValueError if git refuses to say."
     if shutil.which("git") is None or not (paths.root / ".git").exists():
         return None
     def git(*words):
-        return subprocess.run(["git", *words], cwd=paths.root, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(["git", *words], cwd=paths.root, capture_output=True, text=True)
+        if done.returncode:
+            told = " ".join(done.stderr.split("\n")[0].split())
+            raise ValueError(f"git does not say at which commit this checkout is ({told}): do what it asks for, or "
+                             "remove .git to go without")
+        return done.stdout
 
     changed = git("status", "--porcelain", "--", "dark", "nbs", "data/reference")
     return git("log", "-1", "--format=%h of %cs").strip() + (", with changes" if changed else "")

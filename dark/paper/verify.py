@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from ..core import paths
 from ..core.ledger import Ledger
-from ..core.repro import answer, sha256
+from ..core.paths import answer
+from ..core.repro import sha256
 from .report import read_provenance
 from .stages import all_stages
 from ..recipe import get_profile
