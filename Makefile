@@ -8,13 +8,15 @@
 #   make readme     make README.md from nbs/index.ipynb
 #   make outputs    run every library notebook twice, and keep what it shows
 #   make pins       write the versions that are installed into constraints.txt
+#   make check-pins ask whether all of them are there, for this machine and for a Mac
 #   make promises   run the tests of bad input and write what they were told: figures/promises.csv
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme outputs promises pins clean
+.PHONY: help env reproduce test test-hard lab readme outputs promises pins check-pins clean
 
 STAMP := .venv/.installed
+MAC := 15_0_arm64 14_0_arm64 13_0_arm64 12_0_arm64 11_0_arm64 10_13_universal2 10_9_universal2
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,10 +44,18 @@ $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 
 # What is installed now becomes what everybody installs. Labels of local builds (+cpu) are of this machine and left out.
 pins:
-	.venv/bin/python -m pip freeze --exclude-editable > constraints.new
+	.venv/bin/python -m pip freeze --exclude-editable | sed 's/+[^ ]*//' > constraints.new
+	sed -n '/;/p' constraints.txt | sed '/^#/d' >> constraints.new  # of other systems
 	sed -n '/^#/p' constraints.txt > constraints.head
-	sed 's/+[^ ]*//' constraints.new | cat constraints.head - > constraints.txt
+	sort --ignore-case constraints.new | cat constraints.head - > constraints.txt
 	rm constraints.new constraints.head
+
+# Do the versions fit each other here, and is there a wheel of each for a Mac?
+check-pins: $(STAMP)
+	.venv/bin/python -m pip check
+	.venv/bin/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt --editable ".[dev]"
+	.venv/bin/python -m pip install --quiet --dry-run --no-deps --ignore-installed --target .venv/none \
+	  --only-binary=:all: $(MAC:%=--platform macosx_%) --requirement constraints.txt
 
 reproduce: $(STAMP)
 	.venv/bin/dark_paper --profile phantom

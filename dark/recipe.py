@@ -36,7 +36,7 @@ class Recipe:
     @property
     def lines(self) -> dict:  # column of the log -> (start, end)
         "Weights that move along a line as training proceeds."
-        return {"w_diag": self.diag, "w_off": self.off_diag} if self.objective == "two-weights" else {}
+        return {"w_diag": self.diag, "w_off": self.off_diag} if "off_diag" in vars(self) else {}
 
     @property
     def needs_teacher(self) -> bool:
@@ -74,6 +74,8 @@ recipes = {
         two_weights("dark-b4-e-0.8", (1, 1), (4, -0.8)),
         two_weights("dark-b8-e-0.8", (1, 1), (8, -0.8)),
         two_weights("zero-off", (1, 1), (0, 0)),
+        two_weights("anneal-b2-e0", (1, 1), (2, 0)),  # imitates as DARK does, and never repels
+        Recipe("dark-permuted", "permuted", diag=(1, 1), off_diag=(2, -0.8), smoothing=0.0, contrastive=1.0),
         two_weights("confidence-penalty", (1, 0.1), (1, 0.1), smoothing=0.1),
         two_weights("soft-only", (1, 1), (1, 1), contrastive=0.0),
         Recipe("feature-kd", "feature-kd", feature=2000.0),  # weights of CLIP-KD and RKD
@@ -164,6 +166,7 @@ class Objective(NamedTuple):
     tau: float  # temperature of the teacher's row
     source: str = "random"  # of the initial weights: "random", or "phantom" for a student of that profile
     target: str = "teacher"  # whose row is imitated; "truth" is the supervised reference
+    share: float = 1.0  # of the training examinations, drawn by seed and fold
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #40c63f34
 @dataclass(frozen=True)
@@ -181,21 +184,27 @@ class CandidateProfile:
     distil: Training  # its epochs and lr are replaced by the chosen ones
     grid: tuple  # (epochs, lr) to choose from
     choosers: tuple  # recipes, at the first tau, whose inner errors are averaged to choose
+    controls: tuple = ()  # recipes at the first tau alone
+    scarce: tuple = ()  # recipes at the first tau, also on a share of the training examinations:
+    shares: tuple = ()
     spacings: int = 8  # different pixel spacings in a batch
 
     @property
     def objectives(self) -> tuple:
-        "Every run of a seed and a fold: recipes at each tau, two from phantom weights, one supervised."
+        "Every run of a seed and a fold: recipes at each tau, two from phantom weights, one supervised, some on less."
         plain = [Objective(r, t) for r in self.recipes for t in self.taus if r != "no-kd" or t == self.taus[0]]
+        plain += [Objective(r, self.taus[0]) for r in self.controls]
         warm = [Objective(r, self.taus[0], "phantom") for r in ("soft-only", "dark-b2-e-0.8") if r in self.recipes]
-        return (*plain, *warm, Objective("soft-only", 1.0, target="truth"))
+        less = [Objective(r, self.taus[0], share=share) for share in self.shares for r in self.scarce]
+        return (*plain, *warm, Objective("soft-only", 1.0, target="truth"), *less)
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #78fa7798
 profiles["hc18"] = CandidateProfile(
     "hc18", ("no-kd", "soft-only", "static-kd", "zero-off", "coupled-b1-e-0.8", "dark-b2-e-0.8"), taus=(5.0, 1.0),
     seeds=(0, 1, 2), folds=5, image_size=48, embed_dim=64, context=24, student=profiles["phantom"].student,
     distil=Training(32, 64, 3e-3, 40, weight_decay=0.05), grid=((16, 3e-3), (32, 3e-3), (16, 6e-3), (32, 6e-3)),
-    choosers=("no-kd", "soft-only", "static-kd", "dark-b2-e-0.8"),
+    choosers=("no-kd", "soft-only", "static-kd", "dark-b2-e-0.8"), controls=("anneal-b2-e0", "dark-permuted"),
+    scarce=("soft-only", "static-kd", "anneal-b2-e0", "dark-b2-e-0.8"), shares=(0.5, 0.25),
 )  # fmt: skip
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #d59088c0

@@ -2,7 +2,7 @@
 import configparser
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 
 import pytest
 import yaml
@@ -23,7 +23,7 @@ def required(*keys):
 
 
 def normal(name):
-    return name.lower().replace("_", "-")
+    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def conda_environment():
@@ -73,12 +73,24 @@ def test_one_version():
     assert citation["preferred-citation"]["identifiers"][0]["value"] == "arXiv:2603.05421"
 
 
-def pins():
+def pins(platform=sys.platform):
     "Normalised name -> version of constraints.txt."
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     found = [Requirement(line) for line in lines if not line.startswith("#")]
     assert all(len(r.specifier) == 1 and str(r.specifier).startswith("==") and not r.url for r in found)
-    return {normal(r.name): str(r.specifier).removeprefix("==") for r in found}
+    return {normal(r.name): str(r.specifier).removeprefix("==") for r in found
+            if not r.marker or r.marker.evaluate({"sys_platform": platform})}
+
+
+def test_pins_know_what_a_mac_needs():
+    "Whatever an installed package asks for there is pinned too."
+    asked = [Requirement(line) for d in distributions() for line in d.requires or ()
+             if normal(d.metadata["Name"]) in pins()]
+    there = {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64", "os_name": "posix",
+             "extra": ""}
+    wanted = {normal(r.name): r.specifier for r in asked if not r.marker or r.marker.evaluate(there)}
+    assert len(wanted) > 50 and sorted(wanted.keys() - pins("darwin").keys() - {"setuptools", "wheel"}) == []
+    assert [n for n, s in wanted.items() if n in pins("darwin") and not s.contains(pins("darwin")[n])] == []
 
 
 def test_pins_hold_for_every_index():
@@ -97,6 +109,14 @@ def test_pins_are_in_the_ranges():
 def test_what_is_pinned_is_installed():
     installed = {name: version(name).partition("+")[0] for name in pins()}
     assert differences(installed, pins()) == []
+
+
+def test_accelerate_launch_starts_a_program_that_imports_open_clip(tmp_path):
+    (tmp_path / "run.py").write_text("import open_clip, accelerate; print(accelerate.PartialState().num_processes)")
+    words = ["--cpu", "--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    done = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", *words, tmp_path / "run.py"],
+                          capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0 and done.stdout.split()[-1] == "1", done.stderr
 
 
 @pytest.mark.parametrize("code", ["import open_clip", "import torchvision", "import timm, torchvision.ops"])

@@ -218,8 +218,8 @@ PHANTOM = """
 """.split()
 REPEATED = {"43_coreml", "51_published_confusions", "63_table4_coreml", "79_figureS1_phantom"}
 RUNS = {"smoke": PHANTOM, "phantom": PHANTOM, "gap": [stem for stem in PHANTOM if stem not in REPEATED],
-        "hc18": ["00_setup", "32_hc18", "50_published_teacher", "62_table3_hc18",
-                 "75_figure_hc18", "90_claims"],
+        "hc18": ["00_setup", "32_hc18", "33_elsewhere", "50_published_teacher", "62_table3_hc18", "64_elsewhere",
+                 "75_figure_hc18", "76_figure_elsewhere", "90_claims"],
         "paper": ["00_setup", "45_zero_shot_real", "46_probe_real", "50_published_teacher", "90_claims"]}
 
 

@@ -4,7 +4,9 @@
 
 # %% auto #0
 __all__ = ['planes_labels_file', 'planes_pictures', 'benchmarks', 'six_planes', 'planes_archive', 'planes_labels', 'planes_item',
-           'Benchmark', 'read_planes_labels', 'made_up_planes', 'select_benchmark', 'FetalPlanes']
+           'landmarks_file', 'POINTS', 'biometry_home', 'biometry_item', 'Benchmark', 'read_planes_labels',
+           'made_up_planes', 'select_benchmark', 'FetalPlanes', 'read_landmarks', 'made_up_landmarks', 'find_heads',
+           'FetalHeads', 'squeezed']
 
 # %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #a320ce9e
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
+from tqdm import tqdm
 
 from .pictures import (
-    File, Folder, Item, find_file, read_labels, read_pictures, refuse_absent, refuse_rows, zenodo)
+    File, Folder, Item, find_file, read_labels, read_picture, read_pictures, refuse_absent, refuse_rows, zenodo)
 
 # %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #b532fbd1
 planes_labels_file = "fetal_planes_db/FETAL_PLANES_DB_data.csv"
@@ -117,3 +121,117 @@ class FetalPlanes:
     ) -> torch.Tensor:  # (N, size, size) uint8
         "Frames as grey squares."
         return read_pictures([self.folder / name for name in self.files[rows]], size, planes_item.name)
+
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #83a6d8fa
+landmarks_file = "multicentre_fetal_biometry/data/annotations/FP/Head.csv"
+POINTS = tuple(f"{end}_{axis}" for end in ("ofd_1", "ofd_2", "bpd_1", "bpd_2") for axis in "xy")  # native pixels
+
+
+def read_landmarks(
+    path,  # Head.csv
+) -> pd.DataFrame:  # image, patient, wide, high (native pixels), pixel_mm (native), hc_mm, wrong ("" or what is wrong)
+    "Head circumference of each frame from its landmarks; rows that cannot be true say so, and are for nobody to use."
+    types = {"image_name": str, "center_w": float, "center_h": float, "SubjectID": int, "px_to_mm_rate": float}
+    held = read_labels(path, types | dict.fromkeys(POINTS, float), rows=1637)
+    ofd, bpd = (np.hypot(held[f"{d}_1_x"] - held[f"{d}_2_x"], held[f"{d}_1_y"] - held[f"{d}_2_y"])
+                for d in ("ofd", "bpd"))
+    table = pd.DataFrame({
+        "image": held["image_name"].str.removesuffix(".png"), "patient": held["SubjectID"],
+        "wide": (2 * held["center_w"]).astype(int), "high": (2 * held["center_h"]).astype(int),
+        "pixel_mm": held["px_to_mm_rate"], "hc_mm": np.pi / 2 * (ofd + bpd) * held["px_to_mm_rate"]})
+    named = table["image"].str.extract(r"^Patient(\d{5})_Plane3_\d+_of_\d+$")[0]
+    refuse_rows(path, table, (named != table["patient"].map("{:05d}".format)) | table["image"].duplicated())
+    places = [held[point] / table["wide" if point[-1] == "x" else "high"] for point in POINTS]
+    inside = np.logical_and.reduce([place.between(-0.05, 1.05) for place in places])  # a skull may be cut by the edge
+    tests = {"has no scale": table["pixel_mm"].isna(), "has a point outside the frame": ~inside,
+             "has diameters that no head has": ~(bpd / ofd.clip(lower=1)).between(0.5, 1.1),
+             "has an impossible HC": table["pixel_mm"].notna() & ~table["hc_mm"].between(40, 400)}
+    return table.assign(wrong=np.select(list(tests.values()), list(tests), default=""))
+
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #23a33d2a
+biometry_home = "https://raw.githubusercontent.com/surgical-vision/Multicentre-Fetal-Biometry/a120aac/"
+biometry_item = Item(
+    "fetal-biometry",
+    "Head landmarks and scale of 1,637 frames of FETAL_PLANES_DB (surgical-vision/Multicentre-Fetal-Biometry)",
+    "200 kB", "CC BY-NC-SA 4.0: https://github.com/surgical-vision/Multicentre-Fetal-Biometry", (File(
+        landmarks_file, biometry_home + landmarks_file.partition("/")[2], read=read_landmarks,
+        sha256="6c50fa8102f2c185e476716fb73cfca0f84811a0fd874876622ad9ad39450c46"),))
+
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #7b149b14
+def made_up_landmarks() -> pd.DataFrame:  # as the file would be read by pandas
+    "Made-up landmarks of 1,637 heads, HC 110 to 330 mm, in frames of 959 x 661 pixels."
+    n, hc = 1637, np.linspace(110, 330, 1637)
+    half = hc / np.pi / 0.3 / 2 * np.array([[1.1], [0.9]])  # of OFD and BPD, in pixels of 0.3 mm
+    return pd.DataFrame({
+        "image_name": [f"Patient{i // 2 + 1:05d}_Plane3_{i % 2 + 1}_of_2.png" for i in range(n)], "center_w": 479.5,
+        "center_h": 330.5, "ofd_1_x": 480 - half[0], "ofd_1_y": 330, "ofd_2_x": 480 + half[0], "ofd_2_y": 330,
+        "bpd_1_x": 480, "bpd_1_y": 330 - half[1], "bpd_2_x": 480, "bpd_2_y": 330 + half[1],
+        "SubjectID": [i // 2 + 1 for i in range(n)], "px_to_mm_rate": 0.3})
+
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #8660973d
+def find_heads(
+    labels,  # FETAL_PLANES_DB_data.csv
+    landmarks,  # Head.csv
+    folder: Path,  # of the frames
+    part: bool,  # may frames be absent?
+) -> pd.DataFrame:  # of `read_landmarks`, and machine; those whose frame is there
+    "Landmarks of the frames that are here."
+    known = read_labels(labels, {"Image_name": str, "US_Machine": str}, rows=12400, sep=";").set_index("Image_name")
+    marked = read_landmarks(landmarks)
+    if strange := sorted(set(marked["image"]) - set(known.index)):
+        raise ValueError(f"{strange[0]} has landmarks and no line in {Path(labels).name}: fetch both again")
+    if not part:
+        refuse_absent(folder, marked["image"] + ".png", planes_item.name)
+    marked["machine"] = known.loc[marked["image"], "US_Machine"].to_numpy()
+    return marked[[(folder / f"{image}.png").is_file() for image in marked["image"]]]
+
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #b4084689
+class FetalHeads:
+    "Frames of heads whose size is known, in the order of the landmarks."
+
+    def __init__(
+        self,
+        labels,  # FETAL_PLANES_DB_data.csv
+        landmarks,  # Head.csv
+        pictures,  # folder of the frames
+        part: bool = False,  # may frames be absent?
+    ):
+        self.folder, self.part = Path(pictures), part
+        marked = find_heads(labels, landmarks, self.folder, part)
+        self.refused = marked[marked["wrong"] != ""].reset_index(drop=True)
+        self.table = marked[marked["wrong"] == ""].drop(columns="wrong").reset_index(drop=True)
+        if self.table.empty:
+            raise ValueError(f"{self.folder} has no frame of a head whose size is known: fetch {planes_item.name}")
+
+    def __len__(self):
+        return len(self.table)
+
+    def pictures(
+        self,
+        size: int,  # side of the result, pixels
+    ) -> torch.Tensor:  # (N, size, size) uint8
+        "Frames as grey squares, in their native shape."
+        seen = torch.empty(len(self), size, size, dtype=torch.uint8)
+        for place, row in zip(seen, tqdm(self.table.itertuples(), total=len(self), desc="heads", unit="picture")):
+            file = self.folder / f"{row.image}.png"
+            place.copy_(torch.from_numpy(read_picture(file, size, planes_item.name, row.high / row.wide).copy()))
+        return seen
+
+    def spacing(
+        self,
+        size: int,  # side of the square that a model sees, pixels
+    ) -> np.ndarray:  # (N,) mm per pixel, two decimals as in a caption
+        "Pixel spacing of each frame once it is padded and resized."
+        return (self.table["wide"] / size * self.table["pixel_mm"]).round(2).to_numpy()
+
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #62f36a12
+def squeezed(
+    heads: FetalHeads,
+) -> np.ndarray:  # (N,) stored height over what the native shape asks for; 1 if it was kept
+    "How the copies differ from the native shape."
+    sizes = []
+    for image in heads.table["image"]:
+        with Image.open(heads.folder / f"{image}.png") as file:
+            sizes.append(file.size)
+    wide, high = np.array(sizes).T
+    return high / (wide * heads.table["high"] / heads.table["wide"]).to_numpy()

@@ -138,10 +138,14 @@ def read_picture(
     path,  # of a file that PIL can read
     size,  # side of the result, pixels
     item,  # name for `dark_fetch`
+    aspect=None,  # of the original, height over width, if this is a copy that may have been squeezed
 ) -> np.ndarray:  # (size, size) uint8
     "A picture as a grey square; FileNotFoundError or ValueError say how to mend a wrong file."
     try:
-        square = pad_square(open_picture(path))
+        picture = open_picture(path)
+        if aspect and (high := round(picture.width * aspect)) != picture.height:
+            picture = picture.resize((picture.width, high), Image.Resampling.BICUBIC)
+        square = pad_square(picture)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is not there: run `dark_fetch {item}`") from error
     except (OSError, SyntaxError, TypeError, ValueError) as error:  # PIL raises all four for damaged files

@@ -22,7 +22,7 @@ from ..models.released import CORE_ML_STAGE, STUDENT, TEACHER
 from .stages import all_stages
 from .verdicts import (agrees, difference, direction, evidence, family, judge, judge_order, judge_value,
                                  judges, ledger_value, not_run, on_profile, our_values, real_profiles,
-                                 reproduced_or_not, scores_or_released, verdicts)
+                                 reproduced_or_not, scores_or_released, verdicts, with_outside)
 
 # %% ../../nbs/lib/9_paper/03_claims.ipynb #2cbf1aed
 def judge_size(
@@ -329,7 +329,8 @@ def judge_claim(
     else:
         raise ValueError(f"nobody judges claim {claim['id']}: give it a metric in claims.csv, or register a function "
                          f"in dark.paper.claims with @judge({claim['id']!r})")
-    return dict(id=claim["id"], claim=claim["claim"], printed=claim["printed"]) | judged
+    told = dict(id=claim["id"], claim=claim["claim"], printed=claim["printed"])
+    return told | with_outside(claim["id"], judged, ledger)
 
 # %% ../../nbs/lib/9_paper/03_claims.ipynb #8b9c3815
 def say_whose(

@@ -222,7 +222,8 @@ def say(
     print(text, file=sys.stderr)
 
 # %% ../../nbs/lib/9_paper/05_run.ipynb #1127e474
-KEYS = {"claims.csv": ["id"], "paper_values.csv": ["item", "row", "column", "source"]}  # what a row is known by
+# What a row is known by.
+KEYS = {"claims.csv": ["id"], "registered.csv": ["id"], "paper_values.csv": ["item", "row", "column", "source"]}
 
 
 def refuse_doubles(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['phantom_only', 'verdicts', 'not_run', 'least_seeds', 'needs_seeds', 'phantom_profiles', 'real_profiles', 'released',
            'evidence', 'judges', 'reproduced_or_not', 'scores_or_released', 'difference', 'family', 'direction',
-           'on_profile', 'zero_shot', 'judge_order', 'judge', 'ledger_value', 'judge_count', 'decimals', 'agrees',
-           'agrees_divided', 'needs', 'Ours', 'our_values', 'judge_value']
+           'on_profile', 'zero_shot', 'with_outside', 'judge_order', 'judge', 'ledger_value', 'judge_count', 'decimals',
+           'agrees', 'agrees_divided', 'needs', 'Ours', 'our_values', 'judge_value', 'judge_registered']
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #29f8598f
 from inspect import signature
@@ -18,6 +18,7 @@ import pandas as pd
 from ..core.ledger import final_rows, final_scores
 from ..core.stats import holm, mean_sd_ci, paired_t
 from ..core.style import metrics, number, p_value, probes
+from ..artefacts.elsewhere import outside_line
 from ..models.released import COUNTED, PUBLIC, CORE_ML_STAGE, STUDENT, TEACHER
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #a115c455
@@ -107,6 +108,16 @@ def zero_shot(
 ) -> str:
     "The stage that measures zero-shot scores of a profile."
     return "stage 45_zero_shot_real" if profile in real_profiles else "stage 40_zero_shot"
+
+# %% ../../nbs/lib/9_paper/02_verdicts.ipynb #4897470f
+def with_outside(
+    claim: str,  # its id
+    judged: dict,  # a row of the claims page, which may lack a reason
+    ledger,  # rows of the ledger
+) -> dict:  # the same, with what becomes of the claim on another hospital in its reason
+    "A verdict that rests on one hospital says what the other one does to it."
+    outside, told = outside_line(claim, ledger), judged["reason"] if "reason" in judged else ""
+    return judged | {"reason": ". ".join(filter(None, (told, outside)))} if outside else judged
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #73f529f3
 def judge_order(
@@ -306,3 +317,33 @@ def judge_value(
     low, high = (low, high) if cases is None else cases
     where = f"stage {stage}, profile {profile}" if own else f"stage {stage}, what the authors published"
     return row | dict(ours=ours, low=low, high=high, where=where, verdict=verdict, reason=reason)
+
+# %% ../../nbs/lib/9_paper/02_verdicts.ipynb #cf587245
+def judge_registered(
+    ledger,      # rows of the ledger
+    registered,  # rows of registered.csv
+) -> pd.DataFrame:  # id, hypothesis, value, low, high, p, verdict, registered
+    "Found, opposed or undecided, for each hypothesis; `not run` where its value was not measured."
+    held = ledger[ledger["seed"].isna()].set_index(["stage", "name", "metric"])[["value", "low", "high"]]
+    rows = []
+    for line in registered.to_dict("records"):
+        key, verdict, p, at = (line["stage"], line["name"], line["metric"]), "not run", np.nan, dict.fromkeys(held)
+        if key in held.index:
+            at = held.loc[key].astype(float).to_dict()
+            tested = (*key[:2], line["metric"].replace("/minus_", "/p_holm_"))
+            p = float(held.loc[tested, "value"]) if tested != key and tested in held.index else np.nan
+            verdict = _decide(line["rule"], line["margin"], p, **at)
+        rows.append({"id": line["id"], "hypothesis": line["hypothesis"], **at, "p": p, "verdict": verdict,
+                     "registered": line["registered"]})
+    return pd.DataFrame(rows)
+
+# %% ../../nbs/lib/9_paper/02_verdicts.ipynb #d0a57137
+def _decide(rule, margin, p, value, low, high):
+    "What a rule of `registered.csv` says of a value with its interval, and its p if it has one."
+    if rule not in ("above", "below", "differs"):
+        raise ValueError(f"registered.csv has the rule {rule!r}: it is above, below or differs")
+    above, below = (low > margin, high < margin) if np.isnan(p) else (p < 0.05 and value > margin,
+                                                                      p < 0.05 and value < margin)
+    yes, no = {"above": (above, below), "below": (below, above),
+               "differs": (p < 0.05, -margin < low and high < margin)}[rule]
+    return "found" if yes else "opposed" if no else "undecided"
