@@ -74,8 +74,11 @@ recipes = {
         two_weights("dark-b4-e-0.8", (1, 1), (4, -0.8)),
         two_weights("dark-b8-e-0.8", (1, 1), (8, -0.8)),
         two_weights("zero-off", (1, 1), (0, 0)),
-        two_weights("anneal-b2-e0", (1, 1), (2, 0)),  # imitates as DARK does, and never repels
-        Recipe("dark-permuted", "permuted", diag=(1, 1), off_diag=(2, -0.8), smoothing=0.0, contrastive=1.0),
+        two_weights("anneal-b2-e0", (1, 1), (2, 0)),  # imitates longer than DARK, and never repels
+        Recipe("dark-clipped", "clipped", diag=(1, 1), off_diag=(2, -0.8), smoothing=0.0, contrastive=1.0),
+        Recipe("dark-permuted", "permuted", diag=(1, 1), off_diag=(2, -0.8), smoothing=0.0, contrastive=1.0, below=2.0),
+        Recipe("dark-repel-permuted", "permuted", diag=(1, 1), off_diag=(2, -0.8), smoothing=0.0, contrastive=1.0,
+               below=0.0),
         two_weights("confidence-penalty", (1, 0.1), (1, 0.1), smoothing=0.1),
         two_weights("soft-only", (1, 1), (1, 1), contrastive=0.0),
         Recipe("feature-kd", "feature-kd", feature=2000.0),  # weights of CLIP-KD and RKD
@@ -203,7 +206,8 @@ profiles["hc18"] = CandidateProfile(
     "hc18", ("no-kd", "soft-only", "static-kd", "zero-off", "coupled-b1-e-0.8", "dark-b2-e-0.8"), taus=(5.0, 1.0),
     seeds=(0, 1, 2), folds=5, image_size=48, embed_dim=64, context=24, student=profiles["phantom"].student,
     distil=Training(32, 64, 3e-3, 40, weight_decay=0.05), grid=((16, 3e-3), (32, 3e-3), (16, 6e-3), (32, 6e-3)),
-    choosers=("no-kd", "soft-only", "static-kd", "dark-b2-e-0.8"), controls=("anneal-b2-e0", "dark-permuted"),
+    choosers=("no-kd", "soft-only", "static-kd", "dark-b2-e-0.8"),
+    controls=("anneal-b2-e0", "dark-clipped", "dark-permuted", "dark-repel-permuted"),
     scarce=("soft-only", "static-kd", "anneal-b2-e0", "dark-b2-e-0.8"), shares=(0.5, 0.25),
 )  # fmt: skip
 

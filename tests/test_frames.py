@@ -20,7 +20,6 @@ from dark.data.fetal_planes import (
     read_landmarks,
     read_planes_labels,
     select_benchmark,
-    squeezed,
 )
 from dark.data.fetalclip import age_sentences, ages_file, check_ages, plane_predictions
 from dark.data.hc18 import HC18
@@ -195,7 +194,7 @@ def test_heads_of_known_size(known):
     assert np.abs(heads.table["hc_mm"].to_numpy() - told["hc_mm"]).max() < 0.1
     assert (heads.table[["wide", "high"]].to_numpy() == told[["native_width", "native_height"]]).all(axis=None)
     assert np.allclose(heads.spacing(288), told["native_width"] / 288 * told["mm_per_native_pixel"], atol=0.006)
-    pressed = squeezed(heads)
+    pressed = heads.table["squeezed"]
     assert 1.1 < pressed.max() < 1.13 and (np.abs(pressed - 1) < 0.01).mean() > 0.5
     pictures = heads.pictures(96)
     rows = (pictures > 12).any(2).sum(1).numpy()

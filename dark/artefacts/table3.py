@@ -84,8 +84,9 @@ Differences to static-kd are at the same tau and share where there is one, else 
 tau={hc18.taus[0]:g}.
 Epochs and learning rate were chosen by the distance to the teacher's day on inner splits, averaged over
 {", ".join(hc18.choosers)} at tau={hc18.taus[0]:g}; every other row runs with the settings chosen for these.
-*anneal-b2-e0* imitates as DARK does and never repels; *dark-permuted* is DARK with the teacher's other days in random
-order, anew in each step. *On 50 %*: trained on that share of the training examinations, in as many steps.
+*anneal-b2-e0* never repels and imitates longer than DARK; *dark-clipped* is DARK with its weight cut off at zero;
+*dark-permuted* is DARK with the teacher's other days in random order, anew in each step, and *dark-repel-permuted*
+has them so only while it repels. *On 50 %*: trained on that share of the training examinations, in as many steps.
 *median day* and *pixel spacing alone* look at no picture; *supervised by true HC* is the only row given labels: a
 reference at the same settings, no upper bound.
 """
@@ -119,7 +120,8 @@ def women_3(
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #3bb99a53
 CONTROLS_3 = """Is it the sign, and is it the teacher's order? The controls minus DARK, in points of validity on the
-same images: above zero, DARK would do better without that part of it.
+same images: above zero, DARK would do better so. The sign alone is *dark-clipped*; what is repelled, alone, is
+*dark-repel-permuted*; the two others change the imitation too.
 """
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #80c8f2e7

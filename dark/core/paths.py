@@ -82,7 +82,8 @@ def given(
     profile: str, # name of a profile
 ) -> list: # paths, sorted; none for a profile that makes all it reads
     "Files that the stages of a profile find, if they are there."
-    found = {"hc18": [runs("phantom").glob("no-kd-s*/done.json")],
+    mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else data
+    found = {"hc18": [runs("phantom").glob("no-kd-s*/done.json"), mirror.glob("fetal_planes_db/frames/Images")],
              "paper": [runs("paper").glob("*-s*/model.pt"), raw.glob("*.sha256")]}
     return sorted(file for files in (found[profile] if profile in found else ()) for file in files)
 
@@ -145,7 +146,8 @@ def in_words(
     "An error with what to do about it, if it is of the system."
     if not isinstance(error, OSError) or error.errno is None:
         return str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-    where = from_root(Path(os.fsdecode(error.filename))) if isinstance(error.filename, str | bytes) else "a file"
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    where = from_root(path) if path else "a file"
     again = "then run the same command again, which goes on where it stopped"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room on the disk for {where}: free some, {again}"
@@ -154,6 +156,8 @@ def in_words(
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where} may not be read or written here ({error.strerror}): change its permissions, {again}"
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY):
+        if path:  # what is in the way may lie above
+            where = from_root(next((p for p in (path, *path.parents) if os.path.lexists(p)), path))
         return f"{where} is in the way ({error.strerror}): it is a file, a folder or a link where another belongs; " \
                f"move it away, {again}"
     return f"{where}: {error.strerror}; mend that, {again}"

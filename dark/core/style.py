@@ -136,7 +136,8 @@ class Colours(dict):
 colours = Colours({
     "teacher": "#000000", "no-kd": "#999999", "static-kd": "#0072B2", "positive-decay": "#56B4E9",
     "confidence-penalty": "#CC79A7", "zero-off": "#009E73", "soft-only": "#4B2E83",
-    "anneal-b2-e0": "#7A9E00", "dark-permuted": "#C2185B",
+    "anneal-b2-e0": "#7A9E00", "dark-permuted": "#C2185B", "dark-clipped": "#6D8B00",
+    "dark-repel-permuted": "#7B1FA2",
     "coupled-b1-e-0.5": "#F4C95D", "coupled-b1-e-0.8": "#E69F00", "coupled-b2-e-0.8": "#A87300",
     "dark-b1-e-0.8": "#F09B63", "dark-b2-e-0.8": "#D55E00", "dark-b4-e-0.8": "#9E4600", "dark-b8-e-0.8": "#662D00",
 })

@@ -54,6 +54,9 @@ def unpack(
                 refuse_unsafe(info)
             wanted = [i for i in archive.infolist() if f"/{i.filename}".split("/")[-2] == inside
                       and re.fullmatch(pattern, i.filename.split("/")[-1]) and not i.filename.startswith("__MACOSX")]
+            names = [i.filename.split("/")[-1] for i in wanted]
+            if len(set(names)) < len(names):
+                raise ValueError(f"it holds two files of the name {max(names, key=names.count)}")
             needed, free = sum(i.file_size for i in wanted), shutil.disk_usage(folder).free
             if needed > free:
                 room = f"unpacked it takes {needed / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB left"
@@ -156,7 +159,7 @@ def copy_from_mirror(
         try:
             shutil.copyfile(file, target)
         except OSError as error:
-            where = target if error.errno in FULL else file
+            where = target if error.errno in FULL else error.filename or file
             raise OSError(error.errno, os.strerror(error.errno), str(where)) from error
 
 # %% ../../nbs/lib/2_data/11_download.ipynb #32de7868
@@ -167,7 +170,8 @@ def bring(
 ) -> str | None:  # commit on Hugging Face
     "Bring a part of an item, check it, and put it into its place."
     target, work = paths.raw / name / part.path, paths.raw / name / ".parts"
-    if os.path.lexists(target) and target.is_dir() != isinstance(part, Folder):
+    wrong = target.is_dir() != isinstance(part, Folder) or isinstance(part, Folder) and target.is_symlink()
+    if os.path.lexists(target) and wrong:  # a linked folder cannot be exchanged for another
         raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     work.mkdir(parents=True, exist_ok=True)
     arrived, revision = work / target.name, record["revision"] if "revision" in record else None

@@ -6,7 +6,7 @@
 __all__ = ['planes_labels_file', 'planes_pictures', 'benchmarks', 'six_planes', 'planes_archive', 'planes_labels', 'planes_item',
            'landmarks_file', 'POINTS', 'biometry_home', 'biometry_item', 'Benchmark', 'read_planes_labels',
            'made_up_planes', 'select_benchmark', 'FetalPlanes', 'read_landmarks', 'made_up_landmarks', 'find_heads',
-           'FetalHeads', 'squeezed']
+           'squeezed', 'FetalHeads']
 
 # %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #a320ce9e
 from dataclasses import dataclass
@@ -185,6 +185,19 @@ def find_heads(
     marked["machine"] = known.loc[marked["image"], "US_Machine"].to_numpy()
     return marked[[(folder / f"{image}.png").is_file() for image in marked["image"]]]
 
+# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #d9939b23
+def squeezed(
+    marked: pd.DataFrame,  # of `find_heads`
+    folder: Path,  # of the frames
+) -> np.ndarray:  # (N,) stored height over what the native shape asks for; 1 if it was kept
+    "How copies differ from the native shape."
+    sizes = []
+    for image in marked["image"]:
+        with Image.open(folder / f"{image}.png") as file:
+            sizes.append(file.size)
+    wide, high = np.array(sizes).reshape(-1, 2).T
+    return high / (wide * marked["high"] / marked["wide"]).to_numpy()
+
 # %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #b4084689
 class FetalHeads:
     "Frames of heads whose size is known, in the order of the landmarks."
@@ -198,6 +211,8 @@ class FetalHeads:
     ):
         self.folder, self.part = Path(pictures), part
         marked = find_heads(labels, landmarks, self.folder, part)
+        marked["squeezed"] = squeezed(marked, self.folder)
+        marked.loc[(marked["wrong"] == "") & ~marked["squeezed"].between(0.85, 1.15), "wrong"] = "was cut or pressed"
         self.refused = marked[marked["wrong"] != ""].reset_index(drop=True)
         self.table = marked[marked["wrong"] == ""].drop(columns="wrong").reset_index(drop=True)
         if self.table.empty:
@@ -213,8 +228,8 @@ class FetalHeads:
         "Frames as grey squares, in their native shape."
         seen = torch.empty(len(self), size, size, dtype=torch.uint8)
         for place, row in zip(seen, tqdm(self.table.itertuples(), total=len(self), desc="heads", unit="picture")):
-            file = self.folder / f"{row.image}.png"
-            place.copy_(torch.from_numpy(read_picture(file, size, planes_item.name, row.high / row.wide).copy()))
+            picture = read_picture(self.folder / f"{row.image}.png", size, planes_item.name, row.high / row.wide)
+            place.copy_(torch.from_numpy(picture.copy()))
         return seen
 
     def spacing(
@@ -222,16 +237,4 @@ class FetalHeads:
         size: int,  # side of the square that a model sees, pixels
     ) -> np.ndarray:  # (N,) mm per pixel, two decimals as in a caption
         "Pixel spacing of each frame once it is padded and resized."
-        return (self.table["wide"] / size * self.table["pixel_mm"]).round(2).to_numpy()
-
-# %% ../../nbs/lib/2_data/07_fetal_planes.ipynb #62f36a12
-def squeezed(
-    heads: FetalHeads,
-) -> np.ndarray:  # (N,) stored height over what the native shape asks for; 1 if it was kept
-    "How the copies differ from the native shape."
-    sizes = []
-    for image in heads.table["image"]:
-        with Image.open(heads.folder / f"{image}.png") as file:
-            sizes.append(file.size)
-    wide, high = np.array(sizes).T
-    return high / (wide * heads.table["high"] / heads.table["wide"]).to_numpy()
+        return (self.table[["wide", "high"]].max(axis=1) / size * self.table["pixel_mm"]).round(2).to_numpy()

@@ -86,7 +86,7 @@ def keep_share(
     if not 0 < share <= 1:
         raise ValueError(f"a share of {share} of the examinations: it must lie above 0, and at most at 1")
     train, names = np.asarray(train), np.unique(np.asarray(group)[train])
-    kept = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
+    kept = np.random.default_rng(seed).permutation(names)[: max(1, round(share * len(names)))]
     return train[np.isin(np.asarray(group)[train], kept)]
 
 # %% ../../nbs/lib/5_distil/04_hc18.ipynb #2383005b
@@ -210,11 +210,13 @@ def train_job(
     profile, seed = get_profile(name), 1000 * job.seed + job.fold
     scored, fold, group = read_data(profile)
     train, held_out = split_fold(fold, job.fold, job.inner)
+    steps = job.epochs * (len(train) // profile.distil.batch)
     train = keep_share(train, group, job.objective.share, seed)
     model = candidate_student(profile, seed)
     if job.objective.source == "phantom":
         take_over(model, profile, torch.load(phantom_student(job.seed), weights_only=True))
-    training = profile.distil._replace(epochs=round(job.epochs / job.objective.share), lr=job.lr)
+    epochs = round(steps / (len(train) // profile.distil.batch))  # as many steps, whatever the share
+    training = profile.distil._replace(epochs=epochs, lr=job.lr)
     losses = fit_candidates(model, scored, train, job.objective, training, profile, seed)
     if not job.inner:
         save_model(model, job_file(profile, job).with_suffix(".pt"))

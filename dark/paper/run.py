@@ -79,6 +79,9 @@ def run_stage(
                 remove_outputs(stage, self.profile, old)
             self.record(stage, key, "not run", error.evalue)
             return f"not run: {error.evalue}"
+        if error.ename == "NotMeasured":
+            self.record(stage, key, "not run", error.evalue)
+            return f"not run: {error.evalue}"
         if error.ename == "FileNotFoundError" and not stage.measures and not self.ledger.file.is_file():
             nothing = f"needs a measurement of profile {self.profile}: none of its stages could run"
             self.record(stage, key, "not run", nothing)

@@ -182,7 +182,8 @@ def stage_key(
     records: dict, # stem -> record
 ) -> dict: # name -> fingerprint
     "Everything a stage depends on."
-    given = {f.relative_to(paths.data).as_posix(): f"{f.stat().st_mtime_ns}" for f in paths.given(profile)}
+    files = [*paths.given(profile), *(paths.raw / f"{item}.sha256" for item in stage.needs)]
+    given = {paths.from_root(f): f"{f.stat().st_mtime_ns}" for f in files if f.exists()}
     other = upstream_key(stage, stages, records) | given if stage.measures else results_key(profile)
     return notebook_key(stage, profile) | other
 

@@ -332,18 +332,19 @@ def judge_registered(
             at = held.loc[key].astype(float).to_dict()
             tested = (*key[:2], line["metric"].replace("/minus_", "/p_holm_"))
             p = float(held.loc[tested, "value"]) if tested != key and tested in held.index else np.nan
-            verdict = _decide(line["rule"], line["margin"], p, **at)
+            verdict = _decide(line["rule"], line["margin"], p, at["low"], at["high"])
         rows.append({"id": line["id"], "hypothesis": line["hypothesis"], **at, "p": p, "verdict": verdict,
                      "registered": line["registered"]})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #d0a57137
-def _decide(rule, margin, p, value, low, high):
-    "What a rule of `registered.csv` says of a value with its interval, and its p if it has one."
+def _decide(rule, margin, p, low, high):
+    "What a rule of `registered.csv` says of an interval, and of its p if it has one."
     if rule not in ("above", "below", "differs"):
         raise ValueError(f"registered.csv has the rule {rule!r}: it is above, below or differs")
-    above, below = (low > margin, high < margin) if np.isnan(p) else (p < 0.05 and value > margin,
-                                                                      p < 0.05 and value < margin)
-    yes, no = {"above": (above, below), "below": (below, above),
-               "differs": (p < 0.05, -margin < low and high < margin)}[rule]
+    if rule == "differs" and np.isnan(p):
+        raise ValueError("registered.csv: `differs` needs a value that has a p")
+    sure = np.isnan(p) or p < 0.05
+    above, below, alike = sure and low > margin, sure and high < margin, -margin < low and high < margin
+    yes, no = {"above": (above, below), "below": (below, above), "differs": (sure and not alike, alike)}[rule]
     return "found" if yes else "opposed" if no else "undecided"
