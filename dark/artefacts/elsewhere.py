@@ -159,7 +159,8 @@ def _draw_shares(ax, ledger, table):
     ax.set(xscale="log", xlabel="training examinations (%)", ylabel="validity (%)", title="(c) fewer examinations")
     ax.set_xticks([25, 50, 100], labels=["25", "50", "100"])
     ax.minorticks_off()
-    ax.legend(fontsize=8)
+    ax.set_ylim(top=ax.get_ylim()[1] + 6)  # room for the names
+    ax.legend(fontsize=8, loc="upper left", ncols=2)
 
 # %% ../../nbs/lib/8_artefacts/07_elsewhere.ipynb #7bfc549c
 def figure_elsewhere(
