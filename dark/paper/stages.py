@@ -183,7 +183,8 @@ def stage_key(
 ) -> dict: # name -> fingerprint
     "Everything a stage depends on."
     files = [*paths.given(profile), *(paths.raw / f"{item}.sha256" for item in stage.needs)]
-    given = {paths.from_root(f): f"{f.stat().st_mtime_ns}" for f in files if f.exists()}
+    given = {paths.from_root(f) if f.is_relative_to(paths.root) else f"DARK_MIRROR/{f.name}": f"{f.stat().st_mtime_ns}"
+             for f in files if f.exists()}  # a key is shown to others: no path of a machine
     other = upstream_key(stage, stages, records) | given if stage.measures else results_key(profile)
     return notebook_key(stage, profile) | other
 
