@@ -19,6 +19,8 @@ def test_committed_results(profile, capfd):
 def test_what_was_changed_is_named(tmp_path, monkeypatch):
     for part in ("nbs/paper", "data/reference", "data/results", "figures/hc18"):
         shutil.copytree(ROOT / part, tmp_path / part)
+    for stem in ("64_elsewhere", "76_figure_elsewhere", "90_claims"):  # two that show are enough
+        (tmp_path / f"nbs/paper/{stem}.ipynb").unlink()
     for name, place in (("root", ""), ("data", "data"), ("figures", "figures"), ("notebooks", "nbs/paper"),
                         ("reference", "data/reference")):
         monkeypatch.setattr(paths, name, tmp_path / place)
