@@ -296,7 +296,7 @@ def class_recalls(
     classes,    # of the truth, in order
     groups,     # (N,) patient or case of each picture
     n=2000,     # resamples
-) -> pd.DataFrame:  # class, pictures, groups, recall, low, high
+) -> pd.DataFrame:  # class, pictures, groups, recall, low, high, resamples (the n less those without the class)
     "Recall of each class with its 95% bootstrap interval over groups; of the resamples that have a picture of it."
     counts, truth = confusion(truth, predicted, classes), np.asarray(truth)
     if absent := [c for c in classes if c not in set(truth)]:
@@ -308,4 +308,5 @@ def class_recalls(
     held, groups = [truth == c for c in classes], np.asarray(groups)
     return pd.DataFrame({"class": list(classes), "pictures": [int(h.sum()) for h in held],
                          "groups": [len(set(groups[h])) for h in held],
-                         "recall": each[..., 0].sum(0) / each[..., 1].sum(0), "low": low, "high": high})
+                         "recall": each[..., 0].sum(0) / each[..., 1].sum(0), "low": low, "high": high,
+                         "resamples": np.isfinite(drawn).sum(0)})
