@@ -6,6 +6,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
+from dark.analyse.own import dark_eval
 from dark.data.download import dark_fetch
 from dark.data.sources import items
 from dark.distil.full_size import dark_distil
@@ -16,7 +17,7 @@ from dark.recipe import get_profile, get_recipe
 
 PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/devices/README.md", "data/reference/README.md"]
 COMMANDS = {"dark_paper": dark_paper, "dark_fetch": dark_fetch, "dark_doctor": dark_doctor, "dark_distil": dark_distil,
-            "dark_verify": dark_verify}
+            "dark_eval": dark_eval, "dark_verify": dark_verify}
 PLACEHOLDERS = {"NN", "ITEM", "item", "<item>", "...", "P"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
 

@@ -1,0 +1,114 @@
+"Any pair of models: from the command line, on several processes, with and without a network."
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dark.data.digits import write_digits
+from dark.distil.full_size import dark_distil
+from dark.models.named import open_model
+
+BIN = Path(sys.executable).parent
+WORDS = ["--student", "digits/student", "--teacher", "digits/first", "--data", "digits/few.csv", "--epochs", "2",
+         "--batch", "32", "--lr", "1e-3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "Digits, a hundred pictures of them, small models, and a teacher that was trained for one epoch."
+    folder = tmp_path_factory.mktemp("pair")
+    write_digits(folder / "digits")
+    for who in ("teacher", "student"):
+        file = folder / "digits" / who / "open_clip_config.json"
+        config = json.loads(file.read_text())
+        config["model_cfg"]["vision_cfg"]["layers"] = config["model_cfg"]["text_cfg"]["layers"] = 1
+        file.write_text(json.dumps(config))
+    pd.read_csv(folder / "digits/train.csv").iloc[:200].to_csv(folder / "digits/few.csv", index=False)
+    run(folder, ["--student", "digits/teacher", "--data", "digits/few.csv", "--recipe", "no-kd", "--epochs", "1",
+                 "--batch", "32", "--out", "digits/first"])
+    return folder
+
+
+def run(folder, words, launcher=(), **environment):
+    done = subprocess.run([*launcher, str(BIN / "dark_distil"), *words], cwd=folder, capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_processes_share_a_batch_as_one_would_have_it(folder):
+    "torchrun and accelerate, two and four processes: the losses and the weights of one."
+    launchers = {"one": (), "two": (str(BIN / "torchrun"), "--no-python", "--nproc-per-node", "2"),
+                 "four": (str(BIN / "accelerate"), "launch", "--cpu", "--no_python", "--num_processes", "4",
+                          "--num_machines", "1", "--dynamo_backend", "no", "--mixed_precision", "no")}
+    for name, launcher in launchers.items():
+        told = run(folder, [*WORDS, "--out", name], launcher)
+        assert told.count("2 epochs of 3 batches of 32 pairs: 6 steps") == 1
+    one, *others = (load_file(folder / name / "open_clip_model.safetensors") for name in launchers)
+    logs = [pd.read_json(folder / name / "log.jsonl", lines=True)["loss"].tolist() for name in launchers]
+    start = open_model(str(folder / "digits/student"), 0, weights=False).model.state_dict()
+    assert (one["visual.proj"] - start["visual.proj"]).abs().max() > 1e-3
+    for weights, losses in zip(others, logs[1:]):
+        assert losses == pytest.approx(logs[0], abs=1e-5)
+        torch.testing.assert_close(weights, one, rtol=1e-3, atol=1e-4)
+
+
+def test_workers_change_nothing(folder):
+    for name, workers in (("alone", "0"), ("helped", "2")):
+        run(folder, [*WORDS, "--workers", workers, "--out", name])
+    assert (folder / "alone/open_clip_model.safetensors").read_bytes() == \
+        (folder / "helped/open_clip_model.safetensors").read_bytes()
+
+
+def test_a_run_can_be_run_again(folder):
+    run(folder, [*WORDS, "--recipe", "static-kd", "--out", "told"])
+    run(folder, ["--config", "told/run.toml", "--out", "again"])
+    files = [folder / name / "open_clip_model.safetensors" for name in ("told", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    facts = json.loads((folder / "again/run.json").read_text())
+    assert facts["data"] == json.loads((folder / "told/run.json").read_text())["data"]
+
+
+def test_open_clip_opens_what_is_written(folder):
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder / 'digits/first'}")
+    assert preprocess.transforms[0].size == 32
+    words = open_clip.get_tokenizer(f"local-dir:{folder / 'digits/first'}")(["a handwritten one"])
+    assert model.encode_text(words).shape == (1, 64)
+
+
+@pytest.mark.parametrize("change, said", [
+    (["--teacher", "ViT-B-33"], "no model is called 'ViT-B-33'"),
+    (["--teacher", "digits/teacher"], "digits/teacher has no weights"),
+    (["--teacher", "hf-hub:nobody/nothing"], "cannot be loaded"),
+    (["--data", "nowhere.csv"], "there is no nowhere.csv"),
+    (["--data", "digits/test.csv"], "has no column caption"),
+    (["--data", "digits/pictures"], "have no caption"),
+    (["--batch", "1000"], "fewer than a batch of 1000"),
+    (["--recipe", "darkest"], "unknown recipe"),
+    (["--student", "timm:fastvit_t99"], "timm has no image tower"),
+    (["--config", "digits/few.csv"], "is no TOML"),
+])
+def test_what_cannot_be_is_said_in_a_sentence(folder, monkeypatch, capsys, change, said):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    words = dict(zip(WORDS[::2], WORDS[1::2])) | {"--out": "wrong"} | dict([change])
+    assert dark_distil([word for pair in words.items() for word in pair]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("dark_distil: ") and said in lines[-1], lines
+    assert not (folder / "wrong/open_clip_model.safetensors").exists()
+
+
+def test_another_run_does_not_go_on_in_its_folder(folder, monkeypatch, capsys):
+    run(folder, [*WORDS, "--out", "mine"])
+    before = (folder / "mine/open_clip_model.safetensors").read_bytes()
+    monkeypatch.chdir(folder)
+    assert dark_distil([*WORDS, "--recipe", "zero-off", "--out", "mine"]) == 2
+    assert "is of a run with other data, recipe, seed or settings" in capsys.readouterr().err
+    assert (folder / "mine/open_clip_model.safetensors").read_bytes() == before
