@@ -1,10 +1,13 @@
 "Any pair of models: from the command line, on several processes, with and without a network."
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pandas as pd
 import pytest
@@ -36,9 +39,14 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, words, launcher=(), **environment):
+def run(folder, words, launcher=()):
+    "What the command prints; here, or started by a launcher."
+    if not launcher:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as told:
+            assert dark_distil(words) == 0
+        return told.getvalue()
     done = subprocess.run([*launcher, str(BIN / "dark_distil"), *words], cwd=folder, capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -58,6 +66,19 @@ def test_processes_share_a_batch_as_one_would_have_it(folder):
     for weights, losses in zip(others, logs[1:]):
         assert losses == pytest.approx(logs[0], abs=1e-5)
         torch.testing.assert_close(weights, one, rtol=1e-3, atol=1e-4)
+
+
+def test_processes_share_the_asking_of_a_teacher(folder):
+    two = (str(BIN / "torchrun"), "--no-python", "--nproc-per-node", "2")
+    run(folder, [*WORDS, "--cache", "2", "--out", "asked/two"], two)
+    first, = (folder / "asked").glob("teacher-*")
+    kept = {path.name: path.read_bytes() for path in first.glob("*.npy")}
+    run(folder, [*WORDS, "--cache", "2", "--out", "alone-asked/one"])
+    again, = (folder / "alone-asked").glob("teacher-*")
+    assert first.name == again.name and sorted(kept) == ["image-000.npy", "image-001.npy", "text.npy"]
+    for name, content in kept.items():
+        one, other = np.load(io.BytesIO(content)), np.load(again / name)
+        np.testing.assert_allclose(one.astype(float), other.astype(float), atol=1e-3)
 
 
 def test_workers_change_nothing(folder):

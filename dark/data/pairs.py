@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'read_table', 'caption_list', 'read_folder', 'read_pairs', 'count_tokens', 'refuse_cut', 'read_square',
-           'EpochBatches', 'PairBatches']
+           'view_pictures', 'EpochBatches', 'PairBatches']
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #dd34b6aa
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #271d1ee6
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from .pictures import open_picture, pad_square
-from .shards import is_text, paired_views
+from .pictures import ViewParams, open_picture, pad_square
+from .shards import apply_views, draw_views, is_text
 
 # %% ../../nbs/lib/2_data/13_pairs.ipynb #854a12ea
 def read_table(
@@ -120,13 +120,33 @@ def read_square(
         raise ValueError(f"{path} cannot be read as a picture ({str(error)[:80]})") from error
     return torch.from_numpy(np.array(square.resize((size, size), Image.Resampling.BICUBIC))).permute(2, 0, 1)
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #fb1e9f1c
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #2dd90d1e
+def view_pictures(
+    files,  # N paths
+    rows,  # (N,) number of each picture
+    view: int,  # number of the view
+    seed: int,
+    wants,  # (size, mean, std) of each model
+) -> list:  # of (N, 3, size, size), one a model
+    "Pictures as the models see them; the view of a picture is that of its number, whatever batch it is in."
+    largest = max(size for size, *_ in wants)
+    images = torch.stack([read_square(path, largest) for path in files])
+    drawn = []
+    for row in rows:
+        word, = np.random.SeedSequence((seed, view, int(row))).generate_state(1, np.uint64)
+        drawn.append(draw_views(1, torch.Generator().manual_seed(int(word >> 1))))
+    params, saturation = zip(*drawn)
+    params = ViewParams(*map(torch.cat, zip(*params)))
+    return [apply_views(images, params, torch.cat(saturation), *want) for want in wants]
+
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #80c112f0
 class EpochBatches(torch.utils.data.Dataset):
     "The batches of one epoch and rank by number, to be made by any process."
 
-    def __init__(self, pairs, wants, tokenizers, batch, seed, epoch, rank, ranks):
-        self.pairs, self.wants, self.tokenizers = pairs, wants, tokenizers
-        self.seed, self.epoch = seed, epoch
+    def __init__(self, pairs, wants, tokenizers, batch, seed, views, epoch, rank, ranks):
+        self.files, self.texts = pairs["path"].to_numpy(), pairs["caption"].to_numpy()
+        self.wants, self.tokenizers, self.seed, self.epoch = wants, tokenizers, seed, epoch
+        self.view, self.view_seed = (epoch % views, 0) if views else (epoch, seed)
         order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
         self.rows = order[: len(order) // batch * batch].reshape(-1, batch)
         self.own = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
@@ -135,15 +155,14 @@ class EpochBatches(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, number):
-        rng, rows = np.random.default_rng((self.seed, self.epoch, number)), self.rows[number]
-        chosen = [texts[rng.integers(len(texts))] for texts in self.pairs["caption"].iloc[rows]][self.own]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        largest = max(size for size, *_ in self.wants)
-        images = torch.stack([read_square(path, largest) for path in self.pairs["path"].iloc[rows[self.own]]])
-        views = paired_views(images, generator, self.wants, self.own, of=len(rows))
-        return views, [tokenizer(chosen) for tokenizer in self.tokenizers]
+        rng = np.random.default_rng((self.seed, self.epoch, number))
+        chosen = [int(rng.integers(len(texts))) for texts in self.texts[self.rows[number]]][self.own]
+        rows = self.rows[number][self.own]
+        sentences = [self.texts[row][place] for row, place in zip(rows, chosen)]
+        views = view_pictures(self.files[rows], rows, self.view, self.view_seed, self.wants)
+        return views, [tokenizer(sentences) for tokenizer in self.tokenizers], (self.view, rows, sentences)
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #eb7df903
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #240fb506
 class PairBatches:
     "Data of `dark.distil.loop.fit`: batches of pictures and captions for several models."
 
@@ -157,18 +176,19 @@ class PairBatches:
         rank: int = 0,
         ranks: int = 1,
         workers: int = 0,  # processes that read
+        views: int = 0,  # of each picture, in turn, the same for every seed; 0: a new one in each epoch
     ):
         if batch % ranks:
             raise ValueError(f"a batch of {batch} cannot be shared by {ranks} processes: take a number that divides it")
         if len(pairs) < batch:
             raise ValueError(f"there are {len(pairs)} pictures, fewer than a batch of {batch}: take a smaller one")
-        self.given = pairs, wants, tokenizers, batch, seed
+        self.given = pairs, wants, tokenizers, batch, seed, views
         self.rank, self.ranks, self.workers = rank, ranks, workers
 
     def __len__(self):
         return len(self.given[0]) // self.given[3]
 
     def epoch(self, number):
-        "Yield ([pictures for each model], [tokens for each model])."
+        "Yield ([pictures for each model], [tokens for each model], (number of the view, rows, captions))."
         made = EpochBatches(*self.given, number, self.rank, self.ranks)
         yield from torch.utils.data.DataLoader(made, batch_size=None, num_workers=self.workers)

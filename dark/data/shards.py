@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GREY', 'add_member', 'encode_png', 'is_text', 'write_shards', 'find_shards', 'BrokenShards', 'Tally', 'read_caption',
            'decode_pair', 'is_whole_tar', 'caption_parts', 'list_captions', 'check_captions', 'shuffled', 'Watch',
-           'caption_shards', 'apply_views', 'paired_views', 'count_rate']
+           'caption_shards', 'apply_views', 'draw_views', 'paired_views', 'count_rate']
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #7dd429b3
 import io
@@ -321,19 +321,24 @@ def apply_views(
     return (out - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #a4e6dc2d
+def draw_views(
+    n: int,  # pictures
+    generator: torch.Generator,
+) -> tuple:  # parameters, (n, 1, 1, 1) factor of saturation
+    "One random view of each picture."
+    transform = PairedTransform()
+    params = transform.draw(n, generator)
+    return params, 1 + transform.jitter * torch.rand(n, 1, 1, 1, generator=generator).mul(2).sub(1)
+
+# %% ../../nbs/lib/2_data/12_shards.ipynb #b9432670
 def paired_views(
     images,  # (N, 3, S, S) uint8
     generator: torch.Generator,
     wants,  # one (size, mean, std) for each model
-    rows=slice(None),  # of a larger batch, if these are a part of it,
-    of: int | None = None,  # which has so many pictures: each part then gets the views that it would get in the whole
 ) -> list:  # of (N, 3, size, size)
     "One random view of each picture, for every model."
-    transform, n = PairedTransform(), of or len(images)
-    params = transform.draw(n, generator)
-    saturation = 1 + transform.jitter * torch.rand(n, 1, 1, 1, generator=generator).mul(2).sub(1)
-    own = ViewParams(*(values[rows] for values in params))
-    return [apply_views(images, own, saturation[rows], *want) for want in wants]
+    params, saturation = draw_views(len(images), generator)
+    return [apply_views(images, params, saturation, *want) for want in wants]
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #27c21e68
 def count_rate(

@@ -6,7 +6,7 @@
 __all__ = ['PairRun', 'read_settings', 'write_settings', 'check_settings', 'add_settings', 'pair_settings', 'open_pair',
            'ShardBatches', 'list_shards', 'open_data', 'named_losses', 'pair_key', 'tell_run', 'distil_pair']
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #277f7520
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #7f9b305c
 import argparse
 import json
 import math
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from fastcore.docments import docments
 from timm.layers import convert_sync_batchnorm
 from webdataset.shardlists import expand_urls
@@ -28,13 +29,14 @@ from ..core.repro import atomic_write, environment, seed_everything, sha256
 from ..data.pairs import PairBatches, read_pairs, refuse_cut
 from ..data.shards import caption_shards, check_captions, find_shards, paired_views
 from .loop import Checkpoint, Log, Progress, Run, compare_pairs, fit
+from ..evaluate.answers import Answers, open_answers
 from ..loss import Embeddings
 from ..models.clip import parameters
 from ..models.named import Named, beside_text, open_model, save_named
 from ..objectives import get_objective
 from ..recipe import Training, get_recipe
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #2de5796d
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #46940ae8
 @dataclass(frozen=True)
 class PairRun:
     "One distillation: two models, pairs, a recipe, and how long."
@@ -56,6 +58,7 @@ class PairRun:
     seed: int = 0  # of random weights, order and views
     workers: int = 0  # processes that read, for each process that trains
     cut_captions: bool = False  # captions that a model cannot read whole
+    cache: int = 0  # views of each picture that the teacher sees, once for all; 0: it sees every batch
 
 # %% ../../nbs/lib/5_distil/05_pair.ipynb #f448e751
 def read_settings(
@@ -86,7 +89,7 @@ def write_settings(
     with atomic_write(path) as part:
         part.write_text("".join(lines), encoding="utf-8")
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #9ee01f01
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #ffe9f23c
 def check_settings(
     run: PairRun,
 ) -> None:
@@ -102,6 +105,8 @@ def check_settings(
         raise ValueError(f"freeze is {run.freeze!r}: only the text tower can be frozen, freeze=\"text\"")
     if run.precision not in ("no", "fp16", "bf16"):
         raise ValueError(f"precision is {run.precision!r}: choose no, fp16 or bf16")
+    if run.cache < 0 or run.cache and not run.teacher:
+        raise ValueError(f"cache is {run.cache}: it is a number of views that a teacher sees, so name one")
     if not 0 <= run.warmup < 1:
         raise ValueError(f"warmup is {run.warmup}: it is a share of the steps, from 0 to 1")
 
@@ -150,7 +155,7 @@ def open_pair(
         teacher.model.requires_grad_(False)
     return student, teacher
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #7420517f
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #0182ec1e
 class ShardBatches:
     "Data of `dark.distil.loop.fit`: batches freshly drawn from shards, as many as `samples` pairs make."
 
@@ -165,7 +170,7 @@ class ShardBatches:
         return self.samples // self.batch
 
     def epoch(self, number):
-        "Yield ([pictures for each model], [tokens for each model])."
+        "Yield ([pictures for each model], [tokens for each model], None)."
         generator = torch.Generator()
         generator.manual_seed(int(np.random.SeedSequence((self.seed, number, self.rank)).generate_state(1)[0]))
         largest = max(size for size, *_ in self.wants)
@@ -173,7 +178,8 @@ class ShardBatches:
         own = self.batch // self.ranks
         loader = torch.utils.data.DataLoader(pairs, own, num_workers=self.workers, drop_last=True)
         for pictures, texts in islice(loader, len(self)):
-            yield paired_views(pictures, generator, self.wants), [tokens(list(texts)) for tokens in self.tokenizers]
+            words = [tokens(list(texts)) for tokens in self.tokenizers]
+            yield paired_views(pictures, generator, self.wants), words, None
 
 # %% ../../nbs/lib/5_distil/05_pair.ipynb #f8827612
 def list_shards(
@@ -187,7 +193,7 @@ def list_shards(
         return files
     return find_shards(data) if Path(data).is_dir() and any(Path(data).rglob("*.tar")) else []
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #b8415f13
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #c27f17e8
 def open_data(
     run: PairRun,
     models: list,  # of `Named`, student first
@@ -195,9 +201,13 @@ def open_data(
     ranks: int = 1,
 ) -> tuple:  # batches, digest of what they are made of
     "The batches of a run; ValueError for data that cannot be used."
-    reading = [model.wants for model in models], [model.tokens for model in models], run.batch
+    seen = models[:1] if run.cache else models
+    reading = [model.wants for model in seen], [model.tokens for model in seen], run.batch
     place = run.seed, rank, ranks, run.workers
     if shards := list_shards(run.data):
+        if run.cache:
+            raise ValueError(f"{run.data} are shards, whose pairs have no number: a teacher's answers are kept for a "
+                             "table or a folder")
         for model in [] if run.cut_captions else models:
             if long := check_captions(shards, model.tokens, model.context):
                 raise ValueError(f"{len(long)} captions have more than the {model.context} tokens of {model.name}, the "
@@ -206,20 +216,23 @@ def open_data(
     pairs = read_pairs(run.data)
     for model in [] if run.cut_captions else models:
         refuse_cut(pairs, model.tokens, model.context, model.name)
-    return PairBatches(pairs, *reading, *place), [(p.name, *texts) for p, texts in zip(pairs["path"], pairs["caption"])]
+    digest = [(path.name, *texts) for path, texts in zip(pairs["path"], pairs["caption"])]
+    return PairBatches(pairs, *reading, *place, run.cache), digest
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #9ce48d18
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #0c4edebb
 def named_losses(
     run: Run,
-    batch: tuple,  # ([pictures of each model], [tokens of each model])
-    teacher: torch.nn.Module | None,  # frozen, in evaluation mode, on the run's device
+    batch: tuple,  # ([pictures of each model], [tokens of each model], which they are)
+    teacher: torch.nn.Module | Answers | None,  # frozen, in evaluation mode, on the run's device; or what it said
     target_scale: float,  # that the teacher's logit scale is brought to
 ) -> dict:  # what the recipe's objective returns
     "The forward function of two models that each see and read in their own way."
-    pictures, tokens = batch
+    pictures, tokens, which = batch
     with run.accelerator.autocast():
         taught = None
-        if teacher is not None:
+        if isinstance(teacher, Answers):
+            taught = send_to_device(teacher.of(*which), run.accelerator.device)
+        elif teacher is not None:
             with torch.no_grad():
                 taught = Embeddings(*teacher(pictures[1], tokens[1])[:3])
         pairs = Embeddings(*run.model(pictures[0], tokens[0])[:3])
@@ -256,7 +269,7 @@ def tell_run(
     rest = ("recipe", "lr", "warmup", "weight_decay", "scale_over_tau", "accumulate", "precision", "freeze", "seed")
     return "\n".join([*lines, ", ".join(f"{name} {getattr(run, name)}" for name in rest if getattr(run, name) != "")])
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #830cfa91
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #3a26d8a9
 def distil_pair(
     run: PairRun,
 ) -> Path:  # folder of open_clip_config.json, open_clip_model.safetensors, log.jsonl, run.toml, run.json
@@ -273,6 +286,8 @@ def distil_pair(
     steps, folder = len(data) // run.accumulate * run.epochs, Path(run.out)
     training = Training(run.epochs, run.batch, run.lr, math.ceil(run.warmup * steps), run.weight_decay)
     taught = teacher and teacher.model.to(accelerator.device)
+    if run.cache:
+        taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator)
     forward = partial(named_losses, teacher=taught, target_scale=run.scale_over_tau)
     callbacks = (Log(folder / "log.jsonl"), Progress(run.recipe),
                  Checkpoint(folder / "checkpoint.pt", pair_key(run, digest, accelerator)))
