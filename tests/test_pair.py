@@ -3,6 +3,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import open_clip
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dark.data.digits import write_digits
 from dark.distil.full_size import dark_distil
@@ -97,9 +98,14 @@ def test_a_run_can_be_run_again(folder):
     assert facts["data"] == json.loads((folder / "told/run.json").read_text())["data"]
 
 
+def test_dry_trains_nothing(folder):
+    told = run(folder, [*WORDS, "--out", "nothing", "--dry"])
+    assert "100 pictures, 100 looked at" in told and "p_ii is" in told and not (folder / "nothing").exists()
+
+
 def test_open_clip_opens_what_is_written(folder):
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder / 'digits/first'}")
-    assert preprocess.transforms[0].size == 32
+    assert preprocess.transforms[0].size == (32, 32) and preprocess.transforms[0].longest == 1
     words = open_clip.get_tokenizer(f"local-dir:{folder / 'digits/first'}")(["a handwritten one"])
     assert model.encode_text(words).shape == (1, 64)
 
@@ -109,9 +115,12 @@ def test_open_clip_opens_what_is_written(folder):
     (["--teacher", "digits/teacher"], "digits/teacher has no weights"),
     (["--teacher", "hf-hub:nobody/nothing"], "cannot be loaded"),
     (["--data", "nowhere.csv"], "there is no nowhere.csv"),
+    (["--out", "digits"], "has other files"),
+    (["--out", "digits/teacher"], "has other files"),
+    (["--student", "timm:resnet50.a1_in1k"], "names weights"),
     (["--data", "digits/test.csv"], "has no column caption"),
     (["--data", "digits/pictures"], "have no caption"),
-    (["--batch", "1000"], "fewer than a batch of 1000"),
+    (["--batch", "1000"], "fewer than a step of 1000"),
     (["--recipe", "darkest"], "unknown recipe"),
     (["--student", "timm:fastvit_t99"], "timm has no image tower"),
     (["--config", "digits/few.csv"], "is no TOML"),
@@ -124,6 +133,17 @@ def test_what_cannot_be_is_said_in_a_sentence(folder, monkeypatch, capsys, chang
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("dark_distil: ") and said in lines[-1], lines
     assert not (folder / "wrong/open_clip_model.safetensors").exists()
+
+
+def test_another_teacher_of_the_same_name_is_noticed(folder, capsys):
+    shutil.copytree(folder / "digits/first", folder / "named")
+    words = [*WORDS[:2], "--teacher", "named", *WORDS[4:], "--out", "taught"]
+    run(folder, words)
+    weights = load_file(folder / "named/open_clip_model.safetensors")
+    save_file({name: tensor * 1.1 for name, tensor in weights.items()}, folder / "named/open_clip_model.safetensors")
+    with contextlib.chdir(folder):
+        assert dark_distil(words) == 2
+    assert "is of a run with other" in capsys.readouterr().err
 
 
 def test_another_run_does_not_go_on_in_its_folder(folder, monkeypatch, capsys):

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BINS', 'read_sentences', 'encode_files', 'predict_labels', 'calibration_sums', 'calibration_errors', 'score_labels',
-           'figure_labels', 'score_retrieval', 'evaluate', 'dark_eval']
+           'figure_labels', 'score_retrieval', 'labels_of', 'evaluate', 'dark_eval']
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #2b021e21
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #c91be482
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,20 +26,20 @@ from ..core.paths import answer, in_words
 from ..core.repro import atomic_write
 from ..core.stats import bootstrap, confusion, f1_of_counts, fraction_of_counts, hits, percentile_interval
 from ..core.style import interval, style
-from ..data.pairs import read_pairs, read_square, read_table
+from ..data.pairs import read_pairs, read_square, read_table, refuse_cut
 from ..evaluate.zero_shot import class_embeddings, encode_texts
 from ..models.named import Named, open_model
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #4c4e0484
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #0b148865
 def read_sentences(
     path,  # .json: label -> sentence, or list of sentences
     labels,  # that must be among them
 ) -> dict:  # label -> list of sentences
     "Sentences by which a model is asked for each label; ValueError that names what is missing."
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no {path}: write a .json with a list of sentences for each label") from None
+        told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(f"there is no file {path}: write a .json, label: list of sentences") from None
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error})") from None
     if not isinstance(told, dict):
@@ -165,7 +166,20 @@ def score_retrieval(
     found = recall(encode_files(named, list(pairs["path"])), words, texts)
     return pd.DataFrame({"metric": list(found), "value": list(found.values()), "pictures": len(pairs)})
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #ef216078
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #2cb79d64
+def labels_of(
+    table: pd.DataFrame,  # of `read_table`
+    data,  # its file, for the error
+) -> pd.Series:  # of words, put into the table
+    "The labels as words; ValueError for a line without one."
+    empty = table["label"].isna() | (table["label"].astype(str).str.strip() == "")
+    if empty.any():
+        first = table["path"][empty].iloc[0]
+        raise ValueError(f"{data} has {int(empty.sum())} lines without a label, the first is {first}")
+    table["label"] = table["label"].astype(str)
+    return table["label"]
+
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #15230af3
 def evaluate(
     model: str,  # of `dark.models.named`
     data: str,  # table of labels, or pairs
@@ -176,9 +190,11 @@ def evaluate(
     if prompts is None:
         pairs = read_pairs(data)
     else:
-        table = read_table(data, ("path", "label")).astype({"label": str})
-        sentences = read_sentences(prompts, table["label"])
+        table = read_table(data, ("path", "label"))
+        sentences = read_sentences(prompts, labels_of(table, data))
     named = open_model(model)
+    asked = pairs if prompts is None else pd.DataFrame({"caption": list(sentences.values())})
+    refuse_cut(asked, named.tokens, named.context, named.name)
     named.model.to(device())
     tables = {}
     if prompts is None:
@@ -186,7 +202,8 @@ def evaluate(
     else:
         answers = predict_labels(named, table, sentences)
         scores = score_labels(answers)
-        tables = {"predictions": answers.assign(path=table["path"].map(lambda path: path.name))}
+        home = Path(data).parent
+        tables = {"predictions": answers.assign(path=[os.path.relpath(path, home) for path in table["path"]])}
         with atomic_write(out / "confusion.png") as part:
             figure_labels(answers, list(sentences)).savefig(part, format="png")
     for name, told in {"scores": scores, **tables}.items():
@@ -195,14 +212,14 @@ def evaluate(
     lines = [f"{r.metric}: {interval(r.value, r.low, r.high, 3)}" for r in scores.itertuples()]
     return "\n".join([f"{named.name}, {scores['pictures'][0]} pictures", *lines, f"in {out}"])
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #66d2c986
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #e04a6550
 def dark_eval(
     arguments=None,  # list of words, default those of the command line
 ) -> int:  # exit code: 0 done, 1 not to be had, 130 interrupted
     "Judge any image-text model on pictures of your own."
     parser = argparse.ArgumentParser(prog="dark_eval", description=dark_eval.__doc__)
     parser.add_argument("--model", required=True, help="NAME::WEIGHTS of open_clip, hf-hub:OWNER/NAME, or a folder")
-    parser.add_argument("--data", required=True, help="table with path and label (and group); or pairs, for retrieval")
+    parser.add_argument("--data", required=True, help="table with path, label (and group); or pairs")
     parser.add_argument("--prompts", help="JSON, label: sentences; without it the data are pairs, for retrieval")
     parser.add_argument("--out", required=True, help="folder for scores.csv, predictions.csv and confusion.png")
     parser.epilog = "Example: dark_eval --model my-student --data test.csv --prompts prompts.json --out judged"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GREY', 'add_member', 'encode_png', 'is_text', 'write_shards', 'find_shards', 'BrokenShards', 'Tally', 'read_caption',
-           'decode_pair', 'is_whole_tar', 'caption_parts', 'list_captions', 'check_captions', 'shuffled', 'Watch',
-           'caption_shards', 'apply_views', 'draw_views', 'paired_views', 'count_rate']
+           'decode_pair', 'is_whole_tar', 'caption_parts', 'list_captions', 'count_tokens', 'check_captions',
+           'shuffled', 'Watch', 'caption_shards', 'apply_views', 'draw_views', 'paired_views', 'count_rate']
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #7dd429b3
 import io
@@ -214,14 +214,24 @@ def list_captions(
         except tarfile.TarError:
             continue  # as well
 
+# %% ../../nbs/lib/2_data/12_shards.ipynb #8e55dd4d
+def count_tokens(
+    tokenizer,  # of open_clip: its own, or a wrapper of Hugging Face's
+    text: str,
+) -> int:  # start and end among them
+    "Tokens of a sentence that nothing cuts."
+    if hasattr(tokenizer, "encode"):
+        return len(tokenizer.encode(text)) + 2
+    return len(tokenizer.tokenizer(text)["input_ids"])
+
 # %% ../../nbs/lib/2_data/12_shards.ipynb #13ade86d
 def check_captions(
     shards,  # paths
-    tokens,  # tokenizer with `encode`, as open_clip's
+    tokens,  # tokenizer of open_clip
     context: int,  # tokens that are read, start and end among them
 ) -> list:  # (tokens, key, shard name) of those that are longer, longest first
     "Captions that would be cut."
-    counted = ((len(tokens.encode(text)) + 2, key, Path(shard).name) for shard, key, text in list_captions(shards))
+    counted = ((count_tokens(tokens, text), key, Path(shard).name) for shard, key, text in list_captions(shards))
     return sorted((found for found in counted if found[0] > context), reverse=True)
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #8f373d6b
@@ -311,8 +321,12 @@ def apply_views(
     std: tuple,
 ) -> torch.Tensor:  # (N, 3, size, size) float32, normalised
     "Each picture under its own parameters, as input of a model; outside the picture is black."
-    grid = F.affine_grid(params.theta, (len(images), 1, size, size), align_corners=False)
-    out = F.grid_sample(images.float(), grid, align_corners=False).mul_(params.brightness[:, None])
+    side = images.shape[-1]
+    grid = F.affine_grid(params.theta, (len(images), 1, side, side), align_corners=False)
+    out = F.grid_sample(images.float(), grid, align_corners=False)
+    if size != side:  # as pictures are made smaller where a model is judged, or fine detail becomes noise
+        out = F.interpolate(out, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    out = out * params.brightness[:, None]
     weights = torch.tensor(GREY).view(1, 3, 1, 1)
     middle = (out * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     out = middle + params.contrast[:, None] * (out - middle)

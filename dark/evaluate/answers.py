@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['answers_key', 'list_captions_once', 'ask_teacher', 'write_answers', 'finish_answers', 'Answers', 'open_answers']
 
-# %% ../../nbs/lib/4_evaluate/06_answers.ipynb #916ec819
+# %% ../../nbs/lib/4_evaluate/06_answers.ipynb #086cc5c3
 import hashlib
 import json
 from pathlib import Path
@@ -21,17 +21,15 @@ from ..core.paths import answer
 from ..core.repro import atomic_write, sha256
 from ..data.pairs import view_pictures
 from ..loss import Embeddings
-from ..models.named import Named
+from ..models.named import Named, weights_digest
 
-# %% ../../nbs/lib/4_evaluate/06_answers.ipynb #2cb8d595
+# %% ../../nbs/lib/4_evaluate/06_answers.ipynb #d4621456
 def answers_key(
     teacher: Named,
     pairs: pd.DataFrame,  # of `dark.data.pairs.read_pairs`
 ) -> str:  # 64 hexadecimal digits
     "What decides the answers, but for the number of views."
-    digest = hashlib.sha256(json.dumps([teacher.wants, teacher.context]).encode())
-    for name, tensor in sorted(teacher.model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    digest = hashlib.sha256(json.dumps([teacher.wants, teacher.context, weights_digest(teacher.model)]).encode())
     for path, texts in zip(pairs["path"], pairs["caption"]):
         digest.update(f"{Path(path).stat().st_size} {sha256(Path(path))} {json.dumps(texts)}".encode())
     return digest.hexdigest()
