@@ -116,7 +116,7 @@ def look_at_pairs(
                      f"{100 * lost / total:.1f}% of all tokens lost")
     return lines
 
-# %% ../../nbs/lib/5_distil/06_advice.ipynb #508ba206
+# %% ../../nbs/lib/5_distil/06_advice.ipynb #7ad6d13c
 def advise(
     run: PairRun,
 ) -> str:  # lines
@@ -140,6 +140,7 @@ def advise(
         lines.append(f"teacher: logit scale {scale:.1f}, so tau {scale / run.scale_over_tau:.2f} for a scale over tau "
                      f"of {run.scale_over_tau:g}; there p_ii is {match:.2f}, the rest lies on {others:.1f} captions")
     steps = run.epochs * (len(pairs) // run.batch)
-    hours = steps * seconds / 3600
-    lines.append(f"a batch takes {seconds:.2f} s without reading it, all {steps} take {hours:.2f} hours")
+    whole = steps * seconds / 60
+    told = f"{whole:.1f} minutes" if whole < 90 else f"{whole / 60:.1f} hours"
+    lines.append(f"a batch takes {seconds:.2f} s without reading it, all {steps} take {told}")
     return "\n".join(lines)
