@@ -6,7 +6,7 @@
 __all__ = ['BINS', 'read_sentences', 'encode_files', 'predict_labels', 'calibration_sums', 'calibration_errors', 'score_labels',
            'figure_labels', 'score_retrieval', 'labels_of', 'evaluate', 'dark_eval']
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #c91be482
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #dd2778ca
 import argparse
 import json
 import os
@@ -20,6 +20,7 @@ import torch
 from scipy.special import softmax
 from tqdm import tqdm
 
+from .agreement import reliability, shares
 from .geometry import recall
 from ..core.compute import device
 from ..core.paths import answer, in_words
@@ -126,7 +127,7 @@ def score_labels(
         rows.append({"metric": metric, "value": value, "low": low, "high": high})
     return pd.DataFrame(rows).assign(pictures=len(answers), groups=groups.nunique())
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #987616d2
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #ee1c4280
 def figure_labels(
     answers: pd.DataFrame,  # label, predicted, probability
     order: list,  # of the labels
@@ -135,8 +136,7 @@ def figure_labels(
     style()
     there = {*answers["label"]}, {*answers["label"], *answers["predicted"]}
     rows, columns = ([label for label in order if label in some] for some in there)
-    counts = pd.crosstab(answers["label"], answers["predicted"]).reindex(index=rows, columns=columns, fill_value=0)
-    share = counts.div(counts.sum(1), axis=0)
+    share = shares(answers["label"], answers["predicted"], rows, columns)
     side = max(3.5, .4 * len(columns) + 1.5)
     fig, (left, right) = plt.subplots(1, 2, figsize=(side + 4, side), width_ratios=(side, 4))
     left.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -146,11 +146,9 @@ def figure_labels(
                       fontsize=8)
     left.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows, ylabel="label", title="percent")
     left.set_xticklabels(columns, rotation=40, ha="right")
-    hit = (answers["label"] == answers["predicted"]).to_numpy()
-    sums = calibration_sums(answers["probability"].to_numpy(), hit).sum(0)
-    n, probability, hit = sums[sums[:, 0] > 0].T
+    bins = reliability(answers["probability"], (answers["label"] == answers["predicted"]).to_numpy())
     right.plot([0, 1], [0, 1], color="#999999", lw=1)
-    right.plot(probability / n, hit / n, "o-", color="#0072B2")
+    right.plot(bins["probability"], bins["accuracy"], "o-", color="#0072B2")
     right.set(xlabel="probability of the answer", ylabel="share that is right", title="calibration")
     right.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return fig
@@ -179,7 +177,7 @@ def labels_of(
     table["label"] = table["label"].astype(str)
     return table["label"]
 
-# %% ../../nbs/lib/6_analyse/05_own.ipynb #15230af3
+# %% ../../nbs/lib/6_analyse/05_own.ipynb #c80ec44c
 def evaluate(
     model: str,  # of `dark.models.named`
     data: str,  # table of labels, or pairs
@@ -204,8 +202,10 @@ def evaluate(
         scores = score_labels(answers)
         home = Path(data).parent
         tables = {"predictions": answers.assign(path=[os.path.relpath(path, home) for path in table["path"]])}
+        figure = figure_labels(answers, list(sentences))
         with atomic_write(out / "confusion.png") as part:
-            figure_labels(answers, list(sentences)).savefig(part, format="png")
+            figure.savefig(part, format="png")
+        plt.close(figure)
     for name, told in {"scores": scores, **tables}.items():
         with atomic_write(out / f"{name}.csv") as part:
             told.to_csv(part, index=False, float_format="%.6g")

@@ -6,16 +6,15 @@
 __all__ = ['KINDS', 'read_table', 'caption_list', 'read_folder', 'read_pairs', 'refuse_cut', 'BrokenPicture', 'read_square',
            'view_pictures', 'EpochBatches', 'PairBatches']
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #1f42bdb3
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #06461f0d
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
-from .pictures import ViewParams, open_picture, pad_square
-from .shards import apply_views, count_tokens, draw_views, is_text
+from .pictures import ViewParams
+from .shards import BrokenData, apply_views, count_tokens, draw_views, is_text, own_share, square_pixels
 
 # %% ../../nbs/lib/2_data/13_pairs.ipynb #5df68f61
 def read_table(
@@ -109,27 +108,20 @@ def refuse_cut(
         raise ValueError(f"{len(long)} of {len(counted)} captions have more than the {context} tokens of {who}, "
                          f"the longest has {long[-1][0]}: {long[-1][1][:60]!r}; shorten them, or allow --cut-captions")
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #0d2f62aa
-class BrokenPicture(ValueError):
-    "Why a picture cannot be read. A worker's traceback around it, which torch adds, is left out."
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #35ca4c39
+class BrokenPicture(BrokenData):
+    "Why a picture cannot be read."
 
-    def __init__(
-        self,
-        text,  # one sentence, or what torch makes of it
-    ):
-        super().__init__(text.strip().splitlines()[-1].removeprefix(f"{__name__}.BrokenPicture: "))
-
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #c9484fd0
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #243717d0
 def read_square(
     path,
     size: int,  # side of the result, pixels
 ) -> torch.Tensor:  # (3, size, size) uint8
     "A picture in colour, padded to a square; BrokenPicture that names one that cannot be read."
     try:
-        square = pad_square(open_picture(path, "RGB"))
+        return square_pixels(path, size)
     except (OSError, SyntaxError, TypeError, ValueError) as error:  # PIL raises all four for damaged files
         raise BrokenPicture(f"{path} cannot be read as a picture ({' '.join(str(error).split())[:80]})") from error
-    return torch.from_numpy(np.array(square.resize((size, size), Image.Resampling.BICUBIC))).permute(2, 0, 1)
 
 # %% ../../nbs/lib/2_data/13_pairs.ipynb #2dd90d1e
 def view_pictures(
@@ -150,7 +142,7 @@ def view_pictures(
     params = ViewParams(*map(torch.cat, zip(*params)))
     return [apply_views(images, params, torch.cat(saturation), *want) for want in wants]
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #59b694ef
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #4986ead3
 class EpochBatches(torch.utils.data.Dataset):
     "The batches of one epoch and rank by number, to be made by any process."
 
@@ -160,7 +152,8 @@ class EpochBatches(torch.utils.data.Dataset):
         self.view, self.view_seed = (epoch % views, 0) if views else (epoch, seed)
         order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
         self.rows = order[: batches * batch].reshape(batches, batch)
-        self.own = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
+        share = own_share(batch, ranks)
+        self.own = slice(rank * share, (rank + 1) * share)
 
     def __len__(self):
         return len(self.rows)
@@ -173,7 +166,7 @@ class EpochBatches(torch.utils.data.Dataset):
         views = view_pictures(self.files[rows], rows, self.view, self.view_seed, self.wants)
         return views, [tokenizer(sentences) for tokenizer in self.tokenizers], (self.view, rows, sentences)
 
-# %% ../../nbs/lib/2_data/13_pairs.ipynb #3cb02cb9
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #d21aca17
 class PairBatches:
     "Data of `dark.distil.loop.fit`: batches of pictures and captions for several models."
 
@@ -190,8 +183,7 @@ class PairBatches:
         views: int = 0,  # of each picture, in turn, the same for every seed; 0: a new one in each epoch
         multiple: int = 1,  # the batches of an epoch are a multiple of this
     ):
-        if batch % ranks:
-            raise ValueError(f"a batch of {batch} cannot be shared by {ranks} processes: take a number that divides it")
+        own_share(batch, ranks)  # or refused
         if len(pairs) < batch * multiple:
             raise ValueError(f"there are {len(pairs)} pictures, fewer than a step of {batch * multiple}: take less")
         self.batches = len(pairs) // (batch * multiple) * multiple

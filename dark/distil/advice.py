@@ -61,7 +61,7 @@ def teacher_rows(
     entropy = -torch.special.xlogy(rest, rest).sum(1)
     return float(match.mean()), float(entropy.exp().mean())
 
-# %% ../../nbs/lib/5_distil/06_advice.ipynb #de4da4cf
+# %% ../../nbs/lib/5_distil/06_advice.ipynb #6e010c93
 def measure_step(
     run: PairRun,
     student,  # `dark.models.named.Named`
@@ -69,12 +69,9 @@ def measure_step(
     batch: tuple,  # of `dark.data.pairs.PairBatches`
 ) -> tuple:  # seconds of a step, embeddings of the teacher or None
     "Two steps, of which the second is timed; the student is not saved."
-    class One:
-        def __len__(self): return 1
-
     gpu = torch.cuda.is_available()
     accelerator = Accelerator(mixed_precision=run.precision, cpu=not gpu)
-    state = Run(student.model.train(), One(), get_recipe(run.recipe), Training(2, run.batch, run.lr, 1), accelerator)
+    state = Run(student.model.train(), [batch], get_recipe(run.recipe), Training(2, run.batch, run.lr, 1), accelerator)
     frozen = teacher and teacher.model.to(accelerator.device)
     pictures, tokens = ([part.to(accelerator.device) for part in parts] for parts in batch[:2])
     for _ in range(2):

@@ -26,7 +26,7 @@ from ..core.compute import read_tensors
 from ..core.paths import Busy, answer, in_words, run_folder
 from ..core.repro import seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
-from ..data.shards import caption_shards, check_captions, find_shards, paired_views
+from ..data.shards import caption_shards, check_captions, find_shards, own_share, paired_views
 from ..data.sources import NeedsData, locate
 from .loop import Checkpoint, Log, Progress, Run, Steps, compare_pairs, fit
 from .advice import advise
@@ -255,9 +255,8 @@ def start_run(
     weights = [locate(get_release(name).item) / get_release(name).file for name in (profile.teacher, "mobileclip2-s0")]
     gpu = torch.cuda.is_available()
     accelerator = Accelerator(mixed_precision="fp16" if gpu else "no", cpu=not gpu)
-    ranks, batch = accelerator.num_processes, profile.distil.batch
-    if batch % ranks:
-        raise ValueError(f"a batch of {batch} cannot be shared by {ranks} processes: start a number that divides it")
+    ranks = accelerator.num_processes
+    own_share(profile.distil.batch, ranks)  # or refused
     seed_everything(seed)
     teacher = load_model(build(profile.teacher, profile, seed=0), weights[0])
     student = initial_student(weights[1])

@@ -7,7 +7,7 @@ __all__ = ['PairRun', 'check_kinds', 'read_settings', 'write_settings', 'check_s
            'open_pair', 'ShardBatches', 'list_shards', 'open_data', 'named_losses', 'StillFrozen', 'pair_key',
            'tell_run', 'refuse_folder', 'distil_pair']
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #d570d1d2
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #7cc52602
 import argparse
 import json
 import math
@@ -30,7 +30,7 @@ from webdataset.shardlists import expand_urls
 from ..core.paths import answer, hold
 from ..core.repro import atomic_write, environment, seed_everything, sha256
 from ..data.pairs import PairBatches, read_pairs, refuse_cut
-from ..data.shards import caption_shards, check_captions, find_shards, paired_views
+from ..data.shards import caption_shards, check_captions, find_shards, own_share, paired_views
 from .loop import Callback, Checkpoint, Log, Progress, Run, compare_pairs, fit
 from ..evaluate.answers import Answers, open_answers
 from ..loss import Embeddings
@@ -179,18 +179,17 @@ def open_pair(
         teacher.model.requires_grad_(False)
     return student, teacher
 
-# %% ../../nbs/lib/5_distil/05_pair.ipynb #80cb0dd0
+# %% ../../nbs/lib/5_distil/05_pair.ipynb #a292c980
 class ShardBatches:
     "Data of `dark.distil.loop.fit`: batches freshly drawn from shards, as many as `samples` pairs make."
 
     def __init__(self, shards, samples, wants, tokenizers, batch, seed, rank, ranks, workers, multiple=1):
-        if batch % ranks:
-            raise ValueError(f"a batch of {batch} cannot be shared by {ranks} processes: take a number that divides it")
+        self.share = own_share(batch, ranks)
         if not samples >= batch * multiple:
             raise ValueError(f"samples is {samples}, and a batch has {batch} pairs: say how many pairs an "
                              "epoch draws from the shards")
         self.shards, self.wants, self.tokenizers = shards, wants, tokenizers
-        self.batch, self.seed, self.rank, self.ranks, self.workers = batch, seed, rank, ranks, workers
+        self.seed, self.rank, self.ranks, self.workers = seed, rank, ranks, workers
         self.batches = samples // (batch * multiple) * multiple
 
     def __len__(self):
@@ -202,8 +201,7 @@ class ShardBatches:
         generator.manual_seed(int(np.random.SeedSequence((self.seed, number, self.rank)).generate_state(1)[0]))
         largest = max(size for size, *_ in self.wants)
         pairs = caption_shards(self.shards, largest, seed=self.seed, epoch=number, resampled=True)
-        own = self.batch // self.ranks
-        loader = torch.utils.data.DataLoader(pairs, own, num_workers=self.workers, drop_last=True)
+        loader = torch.utils.data.DataLoader(pairs, self.share, num_workers=self.workers, drop_last=True)
         for pictures, texts in islice(loader, len(self)):
             words = [tokens(list(texts)) for tokens in self.tokenizers]
             yield paired_views(pictures, generator, self.wants), words, None
