@@ -6,6 +6,7 @@
 #   make test-hard  runs that are killed, have no room or no memory: half an hour
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
+#   make teachers   train the phantom's teachers anew and put them where they come with the compendium
 #   make outputs    run every library notebook twice, and keep what it shows
 #   make pins       write the versions that are installed into constraints.txt
 #   make check-pins ask whether all of them are there, for this machine and for a Mac
@@ -13,7 +14,7 @@
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme outputs promises pins check-pins clean
+.PHONY: help env reproduce test test-hard lab readme teachers outputs promises pins check-pins clean
 
 STAMP := .venv/.installed
 MAC := 15_0_arm64 14_0_arm64 13_0_arm64 12_0_arm64 11_0_arm64 10_13_universal2 10_9_universal2
@@ -77,6 +78,10 @@ lab: $(STAMP)
 
 readme: $(STAMP)
 	.venv/bin/python -c "from dark.paper.report import write_readme; write_readme()"
+
+teachers: $(STAMP)
+	.venv/bin/python -c "from dark.distil.teachers import ship_teachers; from dark.recipe import get_profile; \
+	  print(ship_teachers(get_profile('phantom')))"
 
 outputs: $(STAMP)
 	.venv/bin/python -c "from dark.paper.report import keep_all_outputs; keep_all_outputs()"

@@ -7,7 +7,7 @@ __all__ = ['recipes', 'TABLE_1', 'profiles', 'Recipe', 'two_weights', 'get_recip
            'CandidateProfile', 'get_profile']
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #de34d785
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #46afef73
@@ -123,7 +123,7 @@ class Profile:
     recipes: tuple  # objectives compared
     seeds: tuple
     image_size: int  # pixels
-    train: int  # images
+    train: int  # images that there are
     val: int  # images of each validation benchmark
     test: int  # images of each test benchmark
     views: int  # augmented copies of a training image, each with its own caption
@@ -133,28 +133,29 @@ class Profile:
     student: Towers | str
     teach: Training | None  # None: the teacher is ready made
     distil: Training
+    pairs: int | None = None  # of the training images, those that a student sees, drawn by its seed; None: all
+    passes: int = 1  # times that an epoch of a student shows each picture, each time in a view drawn anew
+    average: float = 0.999  # decay of the average over steps whose weights the teacher keeps
     target_scale: float = 20.0  # teacher's logit scale / tau: 100 / 5 in the paper
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #75a1e6a5
-TABLE_1 = ("no-kd", "static-kd", "zero-off", "coupled-b1-e-0.8", "dark-b2-e-0.8")
+TABLE_1 = ("no-kd", "static-kd", "zero-off", "anneal-b2-e0", "coupled-b1-e-0.8", "dark-b2-e-0.8")
 profiles = {
     p.name: p
     for p in (
         Profile(
             "smoke", TABLE_1, (0, 1), image_size=32, train=512, val=66, test=66, views=2, embed_dim=32, context=24,
             teacher=Towers((8, 16, 24), 48, 1, 32, 1), student=Towers((8, 8, 8), 0, 0, 24, 1),
-            teach=Training(4, 64, 2e-3, 4), distil=Training(4, 64, 4e-3, 4),
+            teach=Training(4, 64, 2e-3, 4), distil=Training(4, 64, 4e-3, 4), pairs=448, average=0.9,
         ),
         Profile(
             "phantom", TABLE_1, (0, 1, 2, 3, 4), image_size=64, train=12288, val=660, test=1320, views=4, embed_dim=64,
             context=24, teacher=Towers((16, 32, 64, 96), 144, 3, 64, 2), student=Towers((16, 24, 48, 40), 0, 0, 48, 1),
-            teach=Training(14, 64, 1e-3, 120), distil=Training(32, 128, 3e-3, 60),
+            teach=Training(36, 64, 1e-3, 120), distil=Training(12, 128, 3e-3, 60), pairs=6144,
+            passes=2,
         ),
     )
 }  # fmt: skip
-
-# %% ../nbs/lib/0_method/01_recipe.ipynb #efa76ede
-profiles["gap"] = replace(profiles["phantom"], name="gap", student=Towers((8, 8, 8, 8), 0, 0, 24, 1))
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #ebae6d45
 profiles["paper"] = Profile(

@@ -97,7 +97,7 @@ def test_a_moved_module(tmp_path):
 
 
 def test_the_trainers_may_move(tmp_path):
-    starts = ["dark.distil.phantom.distil", "dark.distil.phantom.train_teacher", "dark.distil.hc18.train_job"]
+    starts = ["dark.distil.phantom.distil", "dark.distil.teachers.train_teacher", "dark.distil.hc18.train_job"]
     before = definitions(starts, ROOT / "dark", registers=False)
     package = shutil.copytree(ROOT / "dark", tmp_path / "dark")
     shutil.move(package / "schedule.py", package / "core" / "weights.py")
@@ -112,7 +112,7 @@ def test_the_trainers_may_move(tmp_path):
 
 
 def test_what_trainers_depend_on():
-    starts = ["dark.distil.phantom.distil", "dark.distil.phantom.train_teacher", "dark.core.compute.on_one_thread",
+    starts = ["dark.distil.phantom.distil", "dark.distil.teachers.train_teacher", "dark.core.compute.on_one_thread",
               "dark.objectives.weighted_pairs"]  # of the recipe: a registry is not followed
     found = definitions(starts, ROOT / "dark", registers=False)
     assert {"dark_loss", "warmup_cosine", "Phantom", "macro_f1", "set_threads", "Recipe", "fit"} <= found.keys()

@@ -29,7 +29,7 @@ from ..data.phantom import Phantom
 from ..data.prompts import BRAIN, FIVE, PLANES, caption, plane_class, plane_prompts
 from ..evaluate.zero_shot import class_embeddings
 from ..loss import Embeddings
-from ..models.clip import encode_images, encode_texts, load_student, load_teacher, model_file, model_names, tokenizer
+from ..models.clip import encode_images, encode_texts, load_named, model_file, model_names, tokenizer
 from ..recipe import Profile, get_profile
 
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #94bc2a00
@@ -69,8 +69,7 @@ def embed_held_out(
     held: HeldOut,
 ) -> Embeddings:  # float32 NumPy arrays: image (N, D), text (N, D), scale ()
     "Embeddings of the held-out pictures and captions by one model."
-    file = model_file(profile, name)
-    model = load_teacher(profile, file) if name == "teacher" else load_student(profile, file)
+    model = load_named(profile, name)
     scale = model.logit_scale.detach().exp()
     parts = encode_images(model, held.images), encode_texts(model, held.tokens), scale
     return Embeddings(*(part.numpy() for part in parts))
@@ -80,7 +79,7 @@ def write_embeddings(
     profile: Profile,
 ) -> Path:  # folder of <model>.npz; FileNotFoundError names the stage to run for a missing model
     "Embed the held-out pictures and captions with every model of the profile, as far as that is not done."
-    held, folder = held_out(profile), embeddings_file(profile, "teacher").parent
+    held, folder = held_out(profile), embeddings_file(profile, "any").parent
     pairs = sha256(held.images.numpy().tobytes() + held.tokens.numpy().tobytes())
     keys = {name: {"model": sha256(model_file(profile, name)), "pairs": pairs} for name in model_names(profile)}
     for name, key in tqdm(keys.items(), desc="embeddings", unit="model"):
@@ -130,9 +129,9 @@ def read_analysed(
     name: str,  # of `dark.models.clip.model_names`
 ) -> Analysed:
     "A model of the profile, with its own scale."
-    file, load = model_file(profile, name), load_teacher if name == "teacher" else load_student
     own, tokens = read_embeddings(profile, name), tokenizer(profile)
-    classes = class_embeddings(load(profile, file), [tokens(plane_prompts(plane)) for plane in PLANES]).numpy()
+    groups = [tokens(plane_prompts(plane)) for plane in PLANES]
+    classes = class_embeddings(load_named(profile, name), groups).numpy()
     return Analysed(own.image, own.text, float(own.scale), classes)
 
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #0f32ecc7
@@ -203,14 +202,14 @@ def analyse(
 ) -> tuple:  # ledger rows; reliability table; agreement plane by plane, empty for the teacher
     "All numbers of one model."
     profile, held = get_profile(profile_name), pictures(profile_name)
+    who, seed = model_names(profile)[name]
     own = read_analysed(profile, name)
-    teacher = read_analysed(profile, "teacher")._replace(scale=profile.target_scale)
+    teacher = read_analysed(profile, f"teacher-s{seed}")._replace(scale=profile.target_scale)
     values, planes = {}, pd.DataFrame()
     for measure, of_teacher in analyses.items():
-        values |= measure(own, teacher, held) if of_teacher or name != "teacher" else {}
-    if name != "teacher":
+        values |= measure(own, teacher, held) if of_teacher or who != "teacher" else {}
+    if who != "teacher":
         planes = plane_agreement(own, teacher, held).drop("all").rename_axis("plane").reset_index()
-    who, seed = model_names(profile)[name]
     rows = [row(who, metric, value, "1", seed=seed, n=len(held.plane)) for metric, value in values.items()]
     return rows, plane_reliability(own, held).assign(name=who, seed=seed), planes.assign(name=who, seed=seed)
 
@@ -227,13 +226,13 @@ def analyse_models(
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #138f18b2
 def error_rows(
     benchmark: str,  # "five_planes" or "brain_subplanes"
-    answers: pd.DataFrame,  # truth, teacher, and a column of answers for each student
+    answers: pd.DataFrame,  # truth, and a column of answers for each teacher, as teacher-s0, and each student
     names: dict,  # column -> (recipe, seed)
 ) -> list:  # ledger rows
-    "Does each student err where and as its teacher errs?"
+    "Does each student err where and as its own teacher errs?"
     rows = []
     for column, (recipe, seed) in names.items():
-        found = error_overlap(answers["truth"], answers[column], answers["teacher"])
+        found = error_overlap(answers["truth"], answers[column], answers[f"teacher-s{seed}"])
         rows += [row(recipe, f"{metric}/{benchmark}", value, "1", seed=seed, n=len(answers))
                  for metric, value in found.items() if np.isfinite(value)]
     return rows

@@ -8,7 +8,7 @@ __all__ = ['PULLS', 'EVERY', 'in_training_mode', 'embedding_gradients', 'term_gr
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #0534d805
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +16,13 @@ import pandas as pd
 import torch
 
 from .agreement import decorrelation, epoch_before, non_targets, pair_logits, related_errors
-from .embeddings import HeldOut, held_out, read_embeddings
+from .embeddings import HeldOut, pictures, read_embeddings
 from .geometry import effective_rank
 from ..core import paths
 from ..core.compute import in_parallel
 from ..core.ledger import row
-from ..data.phantom import TeacherCache
+from ..core.paths import run_folder
+from ..data.phantom import TeacherCache, draw_pairs
 from ..data.prompts import BRAIN, PLANES, brain_prompts, plane_prompts
 from ..evaluate.zero_shot import class_embeddings, classify
 from ..loss import Embeddings, dark_loss
@@ -115,16 +116,18 @@ class Setting(NamedTuple):
     tau: float  # temperature of the teacher
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #854e0f5f
-@lru_cache(maxsize=1)
+@cache
 def setting(
     name: str,  # profile
+    seed: int,  # of the teacher
 ) -> Setting:
     "Drawn once in each process."
     profile = get_profile(name)
-    held, teacher = held_out(profile), read_embeddings(profile, "teacher")
+    held, teacher = pictures(name), read_embeddings(profile, f"teacher-s{seed}")
     rows = np.arange(0, len(held.plane), EVERY)
     logits = pair_logits(teacher.image[rows], teacher.text[rows], profile.target_scale)
-    data = TeacherCache(paths.runs(name) / "views", profile.distil.batch)
+    pairs, seat = draw_pairs(profile.train, profile.pairs, seed), run_folder(profile, "teacher", seed)
+    data = TeacherCache(paths.runs(name) / "views", profile.distil.batch, seed, pairs, seat)
     batch, tau = next(data.epoch(0)), data.scale / profile.target_scale
     return Setting(held, rows, logits, non_targets(held.tokens.numpy()[rows]), batch, tau)
 
@@ -160,7 +163,7 @@ def trace_run(
     seed: int,
 ) -> tuple:  # one row an epoch; answers before the sign change
     "Look at the model of every epoch."
-    profile, at = get_profile(profile_name), setting(profile_name)
+    profile, at = get_profile(profile_name), setting(profile_name, seed)
     model, rows, before = student(profile), [], sign_change_epoch(profile)
     for epoch in range(1, profile.distil.epochs + 1):
         load_model(model, epoch_file(profile, recipe, seed, epoch))
@@ -176,7 +179,7 @@ def trace_runs(
     "Every run of the profile."
     runs = [(recipe, seed) for recipe in profile.recipes for seed in profile.seeds]
     found = in_parallel(trace_run, [(profile.name, *run) for run in runs], "trajectories")
-    held = setting(profile.name).held
+    held = pictures(profile.name)
     truth = {"five_planes": held.plane, "brain_subplanes": held.subplane[held.plane == "brain"]}
     before = {benchmark: pd.DataFrame({"truth": labels} | {f"{recipe}-s{seed}": given[benchmark]
                                                            for (recipe, seed), (_, given) in zip(runs, found)})

@@ -119,4 +119,4 @@ def caption_probe(
     return ("Linear probes on frozen image embeddings (logistic regression on standardised features). Curves: few "
             "labels, C = 1, mean of five draws of labelled pictures; dots at the right: all labels, C chosen on "
             f"validation. F1 is macro-F1. Lines: mean over {len(next(iter(scores.values())))} seeds, bands: 95% "
-            f"t-interval; the teacher is one model on as many splits. Test pictures: {tests}.")
+            f"t-interval; each with a teacher and a split of its own. Test pictures: {tests}.")

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..core.ledger import final_scores, teacher_score
+from ..core.ledger import final_scores, teacher_scores
 from ..core.style import colours, main_metric, markdown_table, metrics, number, with_interval
 from ..models.released import STUDENT, TEACHER
 
@@ -156,8 +156,10 @@ def _points(
             cost[name] = times[0], value[name, "image_tower_macs"] / 1e9
     metric = main_metric(ledger["metric"])
     heading = metrics[metric].heading
-    own = [("teacher", teacher_score(ledger, metric), *cost["teacher"])]
-    own += [(name, final_scores(ledger, name, metric).mean(), *cost["student"]) for name in recipes]
+    scores = {name: final_scores(ledger, name, metric) for name in recipes}
+    seeds = next(iter(scores.values())).index
+    own = [("teacher", teacher_scores(ledger, metric, seeds).mean(), *cost["teacher"])]
+    own += [(name, values.mean(), *cost["student"]) for name, values in scores.items()]
     panels = [("this profile's models", f"test {heading}", own)]
     if TEACHER in cost:
         printed = reference[(reference["item"] == "table1") & (reference["column"] == "avg")].set_index("row")["value"]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
-           'results', 'predictions', 'given', 'run_folder', 'from_root', 'has_file', 'find_conflict', 'read_text',
-           'in_words', 'answer', 'Busy', 'hold']
+           'teachers', 'results', 'predictions', 'given', 'run_folder', 'from_root', 'has_file', 'find_conflict',
+           'read_text', 'in_words', 'answer', 'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
 import errno
@@ -63,6 +63,13 @@ def runs(
     "Working folder of a profile; nothing in it is in git."
     return data / "runs" / profile
 
+# %% ../../nbs/lib/1_core/01_paths.ipynb #dbdefb5a
+def teachers(
+    profile: str, # name of a profile
+) -> Path: # folder of the trained teachers and their card; most profiles have none
+    "Teachers that come with the compendium."
+    return data / "teachers" / profile
+
 # %% ../../nbs/lib/1_core/01_paths.ipynb #41d4ac06
 def results(
     profile: str, # name of a profile
@@ -83,7 +90,8 @@ def given(
 ) -> list: # paths, sorted; none for a profile that makes all it reads
     "Files that the stages of a profile find, if they are there."
     mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else data
-    found = {"hc18": [runs("phantom").glob("no-kd-s*/done.json"), mirror.glob("fetal_planes_db/frames/Images")],
+    found = {"phantom": [teachers("phantom").glob("*")],
+             "hc18": [runs("phantom").glob("no-kd-s*/done.json"), mirror.glob("fetal_planes_db/frames/Images")],
              "paper": [runs("paper").glob("*-s*/model.pt"), raw.glob("*.sha256")]}
     return sorted(file for files in (found[profile] if profile in found else ()) for file in files)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIFFICULTY', 'Draw', 'shape_mask', 'Difficulty', 'draw_part', 'render', 'Batch', 'Phantom', 'write_views',
-           'TeacherCache', 'figure_s1', 'caption_s1']
+           'draw_pairs', 'open_views', 'TeacherCache', 'figure_s1', 'caption_s1']
 
 # %% ../../nbs/lib/2_data/05_phantom.ipynb #c53ca786
 import math
@@ -68,10 +68,10 @@ def shape_mask(
 class Difficulty(NamedTuple):
     "What separates a textbook picture from a Monday-morning one."
     missing: float = 0.02  # probability that the plane's own structures are nearly invisible
-    leak: float = 0.55  # largest amplitude of another sub-plane's structures
+    leak: float = 1.1  # largest amplitude of another sub-plane's structures
     contrast: tuple = (0.9, 1.3)  # range of the echo's amplitude
-    gap: float = 0.9  # half width of a gap in the outline, radians
-    speckle: float = 0.5  # strength of the speckle
+    gap: float = 1.4  # half width of a gap in the outline, radians
+    speckle: float = 0.7  # strength of the speckle
 
 
 DIFFICULTY = Difficulty()
@@ -260,6 +260,36 @@ def write_views(
     with atomic_write(folder / "tokens.npy") as part:
         np.save(part, torch.stack(tokens).numpy())
 
+# %% ../../nbs/lib/2_data/05_phantom.ipynb #fdd57dc6
+def draw_pairs(
+    there: int,  # training pictures
+    wanted: int | None,  # n; all if None
+    seed: int,  # of the student
+) -> np.ndarray:  # (n,) indices, sorted
+    "The training pictures that a student of that seed sees: planes at random, as in a small hospital's archive."
+    if wanted is not None and not 0 < wanted <= there:
+        raise ValueError(f"a student cannot see {wanted} of {there} training pictures: lower `pairs` of the profile")
+    return np.sort(np.random.default_rng((seed, 1)).permutation(there)[:wanted])
+
+# %% ../../nbs/lib/2_data/05_phantom.ipynb #f2a13a87
+def open_views(
+    folder,  # of images.npy, tokens.npy
+    pairs,  # (n,) pictures to learn from; all if None
+    teacher,  # folder of image.npy, text.npy, scale.npy, of exactly these; None: nobody is asked
+) -> tuple:  # name -> memory-mapped array; (n,) pictures
+    "Views, and a teacher's embeddings of them."
+    files = {name: Path(folder, f"{name}.npy") for name in ("images", "tokens")}
+    files |= {} if teacher is None else {name: Path(teacher, f"{name}.npy") for name in ("image", "text", "scale")}
+    if missing := [file.name for file in files.values() if not file.is_file()]:
+        raise FileNotFoundError(f"{folder} or {teacher} lacks {missing}; run stages 10_data and 20_teacher")
+    arrays = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
+    views, there = arrays["images"].shape[:2]
+    pairs = np.arange(there) if pairs is None else np.asarray(pairs)
+    if teacher is not None and (told := arrays["image"].shape[:2]) != (views, len(pairs)):
+        raise ValueError(f"{teacher} holds answers to {told[1]} pictures of {told[0]} views, not to {len(pairs)} of "
+                         f"{views}: run stage 20_teacher again with --force")
+    return arrays, pairs
+
 # %% ../../nbs/lib/2_data/05_phantom.ipynb #b1271053
 class TeacherCache:
     "Batches of views, with the teacher's embeddings of the same views when asked for."
@@ -269,37 +299,36 @@ class TeacherCache:
         folder,
         batch: int,  # pairs a step
         seed: int = 0,  # of order and choice of views
-        teacher: bool = True,  # also read the teacher's embeddings
+        pairs=None,  # (n,) pictures to learn from; all if None
+        teacher=None,  # folder of its embeddings of exactly these; None: nobody is asked
+        passes: int = 1,  # times that an epoch shows each picture
     ):
-        self.folder, self.batch, self.seed = Path(folder), batch, seed
-        names = ("images", "tokens", "image", "text", "scale") if teacher else ("images", "tokens")
-        if missing := [n for n in names if not (self.folder / f"{n}.npy").is_file()]:
-            raise FileNotFoundError(f"{self.folder} lacks {missing}; run stages 10_data and 20_teacher")
-        self.arrays = {n: np.load(self.folder / f"{n}.npy", mmap_mode="r") for n in names}
-        self.views, self.pictures = self.arrays["images"].shape[:2]
+        self.batch, self.seed, self.passes = batch, seed, passes
+        self.arrays, self.pairs = open_views(folder, pairs, teacher)
+        self.views = len(self.arrays["images"])
 
     def __len__(self):
         "Steps of an epoch; a last incomplete batch is left out."
-        return self.pictures // self.batch
+        return self.passes * (len(self.pairs) // self.batch)
 
     def epoch(self, number: int):
         "Yield (images, tokens, teacher's Embeddings or None) for each step."
-        rng = np.random.default_rng((self.seed, number))
-        order, view = rng.permutation(self.pictures), rng.integers(self.views, size=self.pictures)
-        for step in range(len(self)):
-            rows = order[step * self.batch : (step + 1) * self.batch]
-            picked = {n: torch.from_numpy(a[view[rows], rows]) for n, a in self.arrays.items() if n != "scale"}
-            yield picked["images"], picked["tokens"], self._teacher(picked)
+        rng, size = np.random.default_rng((self.seed, number)), len(self.pairs)
+        for _ in range(self.passes):
+            order, view = rng.permutation(size), rng.integers(self.views, size=size)
+            for start in range(0, size - self.batch + 1, self.batch):
+                rows = order[start : start + self.batch]
+                images, tokens = (self.arrays[name][view[rows], self.pairs[rows]] for name in ("images", "tokens"))
+                yield torch.from_numpy(images), torch.from_numpy(tokens), self._answers(view[rows], rows)
 
     @property
-    def scale(self) -> float:
-        "The teacher's logit scale."
-        return float(self.arrays["scale"])
+    def scale(self) -> float: return float(self.arrays["scale"])  # of the teacher's logits
 
-    def _teacher(self, picked):
+    def _answers(self, view, rows):
         if "scale" not in self.arrays:
             return None
-        return Embeddings(picked["image"], picked["text"], torch.tensor(self.scale))
+        image, text = (torch.from_numpy(self.arrays[name][view, rows]) for name in ("image", "text"))
+        return Embeddings(image, text, torch.tensor(self.scale))
 
 # %% ../../nbs/lib/2_data/05_phantom.ipynb #2117f1bb
 def figure_s1(

@@ -27,7 +27,7 @@ from ..data.fetal_planes import FetalPlanes
 from ..data.phantom import Phantom
 from ..data.prompts import BRAIN, FIVE, plane_class
 from .zero_shot import Reader, encode_frames
-from ..models.clip import encode_images, load_student, load_teacher, model_file, model_names
+from ..models.clip import encode_images, load_named, model_names
 from ..recipe import Profile, get_profile
 
 # %% ../../nbs/lib/4_evaluate/03_probes.ipynb #e3a4fc0e
@@ -172,7 +172,7 @@ def probe_rows(
     features: dict,  # task -> (pool features, test features)
     drawn: dict,     # task -> Task
     name: str,       # recipe or "teacher"
-    seed: int,       # of the split, and of the student
+    seed: int,       # of the split, and of the model
 ) -> list:  # ledger rows
     "All probes of one model on one split."
     rows = []
@@ -194,12 +194,10 @@ def probe_model(
 ) -> list:  # ledger rows
     "Freeze a model, embed the pictures of all tasks, probe."
     profile, drawn = get_profile(profile_name), tasks(profile_name)
-    frozen = (load_teacher if model == "teacher" else load_student)(profile, model_file(profile, model))
+    frozen = load_named(profile, model)
     features = {task: (encode_images(frozen, t.pool).numpy(), encode_images(frozen, t.test).numpy())
                 for task, t in drawn.items()}
-    name, seed = model_names(profile)[model]
-    splits = profile.seeds if seed is None else [seed]
-    return [r for split in splits for r in probe_rows(features, drawn, name, split)]
+    return probe_rows(features, drawn, *model_names(profile)[model])
 
 # %% ../../nbs/lib/4_evaluate/03_probes.ipynb #8d7462ed
 def probe_models(

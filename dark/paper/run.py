@@ -28,8 +28,8 @@ from ..core.repro import atomic_write, environment, package
 from ..models.released import releases
 from .report import code_commit, read_run, run_file, write_page, write_provenance
 from .stages import (StageFailed, all_stages, check_parameters, collect_outputs, execute, find_stage,
-                               forecast, product_files, read_notebook, read_records, remove_outputs, stage_key,
-                               standing, ticking, title, write_records)
+                               forecast, product_files, read_notebook, read_parameters, read_records, remove_outputs,
+                               stage_key, standing, ticking, title, write_records)
 from ..recipe import get_profile
 
 # %% ../../nbs/lib/9_paper/05_run.ipynb #5db08d47
@@ -38,13 +38,24 @@ class Sequence:
     def __init__(
         self,
         profile: str, # name of a profile
+        **parameters, # of those notebooks that take them
     ):
-        self.ledger = Ledger(profile)
+        self.ledger, self.parameters = Ledger(profile), parameters
         self.profile, self.stages, self.records = profile, all_stages(profile), read_records(profile)
+
+    def asked(self, stage) -> dict: # name -> value
+        "The parameters that a stage is given beside the profile."
+        known = read_parameters(stage.notebook) if self.parameters else {}
+        return {name: value for name, value in self.parameters.items() if name in known}
+
+    def key(self, stage) -> dict: # name -> fingerprint
+        "Everything a stage depends on."
+        told = {f"parameter {name}": str(value) for name, value in self.asked(stage).items()}
+        return stage_key(stage, self.profile, self.stages, self.records) | told
 
     def standing(self, stage) -> str: # "done" or why not
         "Whether what a stage made still holds."
-        key = stage_key(stage, self.profile, self.stages, self.records)
+        key = self.key(stage)
         record = self.records[stage.stem] if stage.stem in self.records else None
         return standing(record, key, self.ledger.digest(stage.stem))
 
@@ -65,13 +76,13 @@ def run_stage(
     copy = paths.runs(self.profile) / "notebooks" / f"{stage.stem}.ipynb"
     shown = copy.relative_to(paths.root).as_posix()
     # Taken before the run: an edit while it runs is then seen as a change.
-    key, before = stage_key(stage, self.profile, self.stages, self.records), product_files(self.profile)
+    key, before = self.key(stage), product_files(self.profile)
     earlier = self.records[stage.stem] if stage.stem in self.records else None
     old = earlier["outputs"] if earlier else {}
     self.record(stage, key, "interrupted", outputs=old)
     start = time.perf_counter()
     try:
-        execute(stage.notebook, self.profile, copy)
+        execute(stage.notebook, self.profile, copy, **self.asked(stage))
     except PapermillExecutionError as error:
         if error.ename == "NeedsData":
             if earlier and earlier["status"] == "done":  # what was not made here came with the checkout, and is kept
@@ -184,7 +195,7 @@ def outlook(self: Sequence) -> dict: # stem -> status
 # %% ../../nbs/lib/9_paper/05_run.ipynb #8bd71f2f
 def parse_arguments(
     argv, # list of str, None for those of the command line
-) -> argparse.Namespace: # profile, only, from_, force, list, scheduler
+) -> argparse.Namespace: # profile, only, from_, force, list, train_teachers, scheduler
     "Arguments of `dark_paper`."
     parser = argparse.ArgumentParser("dark_paper", description="Run the notebooks of the paper in order.")
     parser.add_argument("--profile", default="phantom", help="data and sizes (default: phantom)")
@@ -195,6 +206,8 @@ def parse_arguments(
     parser.add_argument("--force", action="store_true", help="run them although they are up to date; models "
                         "that are trained already are used again (make clean discards them)")
     parser.add_argument("--list", action="store_true", help="show the stages and their status, run nothing")
+    parser.add_argument("--train-teachers", action="store_true", help="train the teachers anew instead of taking those "
+                        "that come with the compendium (phantom: 40 minutes on two cores)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="tcp://host:8786, a dask cluster that sees this folder")
     return parser.parse_args(argv)
 
@@ -296,6 +309,7 @@ def dark_paper(
     "Command `dark_paper`."
     arguments = parse_arguments(argv)
     os.environ.update({"DARK_SCHEDULER": arguments.scheduler} if arguments.scheduler else {})  # stages inherit it
+    parameters = {"train_teachers": True} if arguments.train_teachers else {}
     try:
         get_profile(arguments.profile)
         selected = select(all_stages(arguments.profile), arguments)
@@ -307,10 +321,10 @@ def dark_paper(
     try:
         refuse_conflicts(arguments.profile)
         if arguments.list:  # reads alone, so it may look on while another runs
-            return run_selected(Sequence(arguments.profile), selected, arguments)
+            return run_selected(Sequence(arguments.profile, **parameters), selected, arguments)
         code_commit()  # which a git that refuses would fail to say when all is done
         with hold(paths.runs(arguments.profile) / "running", f"profile {arguments.profile} is being run"):
-            return run_selected(Sequence(arguments.profile), selected, arguments)
+            return run_selected(Sequence(arguments.profile, **parameters), selected, arguments)
     except Busy as error:
         say(in_words(error))
         return 2

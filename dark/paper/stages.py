@@ -336,12 +336,13 @@ def execute(
     notebook, # path
     profile,  # parameter of the notebook
     copy,     # path of the executed copy
+    **parameters,  # further ones
 ):
     "Run one notebook in the root of the checkout; PapermillExecutionError if a cell fails, StageFailed if all does."
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         with own_kernel():
-            papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile},
+            papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile, **parameters},
                                        kernel_name="python3", cwd=str(paths.root), progress_bar=False)
     except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
