@@ -7,7 +7,7 @@ __all__ = ['TEACHER_LOG', 'EMBEDDINGS', 'without_students', 'draw_train', 'Avera
            'train_teacher', 'count_epochs', 'train_teachers', 'card_settings', 'ship_teachers', 'shipped_teachers',
            'embed_views', 'seat_teacher', 'seat_teachers', 'read_teacher_logs', 'teacher_facts']
 
-# %% ../../nbs/lib/5_distil/02_teachers.ipynb #2981c0a8
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #ce72bef1
 import json
 import os
 import shutil
@@ -30,8 +30,8 @@ from ..data.phantom import Phantom, TeacherCache, draw_pairs, write_views
 from .loop import Checkpoint, Evaluate, Log, fit
 from ..evaluate.benchmarks import score_rows
 from ..evaluate.zero_shot import both_splits, drawn_benchmarks
-from ..models.clip import (TEACHER_FILE, encode_images, encode_texts, load_teacher, parameters, save_teacher,
-                              student, teacher, tokenizer)
+from ..models.clip import (TEACHER_FILE, Clip, Tokenizer, encode_images, encode_texts, image_tower, load_teacher,
+                              parameters, save_teacher, student, teacher, tokenizer)
 from ..objectives import get_objective
 from ..recipe import Profile, get_profile, get_recipe
 
@@ -148,7 +148,7 @@ def train_teachers(
         in_parallel(train_teacher, jobs, bar.desc, min(len(jobs), os.cpu_count()), bar, lambda: count_epochs(logs))
     return {seed: trained_folder(profile, seed) / TEACHER_FILE for seed in seeds}
 
-# %% ../../nbs/lib/5_distil/02_teachers.ipynb #d661019f
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #e3c08037
 def card_settings(
     profile: Profile,
 ) -> dict:  # what a JSON file can hold
@@ -156,7 +156,8 @@ def card_settings(
     sizes = {name: value for name, value in asdict(without_students(profile)).items() if value is not None}
     for name in ("name", "recipes", "seeds", "val", "test"):
         sizes.pop(name)
-    return json.loads(json.dumps(sizes)) | {"pictures": fingerprint(Phantom, write_views)}
+    code = {"pictures": (Phantom, write_views), "words": (Tokenizer,), "towers": (Clip, image_tower)}
+    return json.loads(json.dumps(sizes)) | {name: fingerprint(*parts) for name, parts in code.items()}
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #aea00c26
 def ship_teachers(
@@ -178,7 +179,7 @@ def ship_teachers(
         part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return folder
 
-# %% ../../nbs/lib/5_distil/02_teachers.ipynb #da914e16
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #c600202d
 def shipped_teachers(
     profile: Profile,
 ) -> dict:  # seed -> file; empty if none come with the compendium
@@ -186,17 +187,22 @@ def shipped_teachers(
     folder, anew = paths.teachers(profile.name), f"dark_paper --profile {profile.name} --train-teachers"
     if not (folder / "card.json").is_file():
         return {}
-    card, settings = json.loads(paths.read_text(folder / "card.json")), card_settings(profile)
+    restore = f"restore it from git, or train the profile's own teachers with `{anew}`"
+    try:
+        card = json.loads(paths.read_text(folder / "card.json"))
+        sums = {told["seed"]: told["sha256"] for told in card["teachers"]}
+        files = {seed: folder / f"teacher-s{seed}.safetensors" for seed in profile.seeds if seed in sums}
+        card["settings"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{paths.from_root(folder / 'card.json')} is no card of teachers: {restore}") from None
+    settings = card_settings(profile)
     if other := sorted(name for name in settings if name not in card["settings"]
                        or card["settings"][name] != settings[name]):
         raise ValueError(f"the teachers in {paths.from_root(folder)} were trained with other {', '.join(other)}: "
                          f"train the profile's own with `{anew}`")
-    files = {told["seed"]: folder / told["file"] for told in card["teachers"] if told["seed"] in profile.seeds}
-    sums = {told["seed"]: told["sha256"] for told in card["teachers"]}
     for seed, file in files.items():
-        if not paths.has_file(file) or sha256(file) != sums[seed]:
-            raise ValueError(f"{paths.from_root(file)} is missing or damaged: restore it from git, or train the "
-                             f"profile's own teachers with `{anew}`")
+        if not paths.has_file(file) or sha256(file) != sums[seed] or not paths.has_file(file.with_suffix(".jsonl")):
+            raise ValueError(f"{paths.from_root(file)}, or the log beside it, is missing or damaged: {restore}")
     return files
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #85bef7a4

@@ -261,6 +261,8 @@ def save_teacher(
 ) -> None:
     "Write a model's state dict in half precision, whole or not at all."
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    if lost := [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]:
+        raise ValueError(f"{lost[0]} does not fit into 16 bits: keep this model with save_model")
     with atomic_write(path) as part:
         save_file({k: v.contiguous() for k, v in state.items()}, part)
 

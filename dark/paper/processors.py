@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'THREADS', 'PROCESSOR_STAGE', 'STAGES', 'LINKED', 'TABLE_3', 'capabilities', 'settings', 'environment_of',
-           'measure_setting', 'setting_rows', 'keep_setting', 'read_setting', 'known_settings', 'processor_table',
-           'spread_table', 'processor_text', 'figure_processors', 'caption_processors', 'frames_table', 'frames_text',
-           'dark_processors']
+           'measure_setting', 'setting_rows', 'origin', 'keep_setting', 'read_setting', 'known_settings',
+           'processor_table', 'spread_table', 'processor_text', 'figure_processors', 'caption_processors',
+           'frames_table', 'frames_text', 'dark_processors']
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #de1423ae
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #0b2d6052
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -21,11 +22,14 @@ import pandas as pd
 from ..core import paths
 from ..core.ledger import Ledger, NotMeasured, as_table, row
 from ..core.paths import Busy, answer, hold, in_words
+from ..core.repro import sha256
 from ..core.style import interval, markdown_table, metrics, number
 from .verdicts import direction, family
+from ..recipe import get_profile
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #71d8ebc6
-LIMITS = {"default": "SSE41", "avx2": "AVX2", "avx512": "AVX512_CORE"}  # of PyTorch -> of oneDNN
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #645364f7
+# Of PyTorch -> of oneDNN, of MKL
+LIMITS = {"default": ("SSE41", "COMPATIBLE"), "avx2": ("AVX2", "AVX2"), "avx512": ("AVX512_CORE", "AVX512")}
 THREADS = (1, 2)
 PROCESSOR_STAGE = "35_processors"  # of the ledger
 
@@ -42,15 +46,16 @@ def settings() -> list:  # such as "avx2/threads-1"
     "What can be tried here."
     return [f"{limit}/threads-{threads}" for limit in capabilities() for threads in THREADS]
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #8eebac84
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #f82a01b0
 def environment_of(
     setting: str,
 ) -> dict:  # of environment variables
     "What tells the libraries."
     limit, _, threads = setting.partition("/threads-")
-    return {"ATEN_CPU_CAPABILITY": limit, "ONEDNN_MAX_CPU_ISA": LIMITS[limit], "OMP_NUM_THREADS": threads}
+    dnn, mkl = LIMITS[limit]
+    return {"ATEN_CPU_CAPABILITY": limit, "ONEDNN_MAX_CPU_ISA": dnn, "MKL_CBWR": mkl, "OMP_NUM_THREADS": threads}
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #dffe0254
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #9865c13a
 STAGES = {"phantom": ("10_data", "20_teacher", "30_train", "40_zero_shot"), "hc18": ("32_hc18",),
           "smoke": ("10_data", "20_teacher", "30_train", "40_zero_shot")}  # profile -> what is measured once more
 LINKED = ("nbs", "data/reference", "data/teachers", "data/raw", "data/runs/phantom")
@@ -67,13 +72,17 @@ def measure_setting(
         if (paths.root / part).exists() and not (home / part).is_symlink():
             (home / part).symlink_to(paths.root / part)
     env = os.environ | environment_of(setting) | {"DARK_ROOT": str(home)}
+    env.pop("DARK_SCHEDULER", None)  # whose machines would not know the setting
     for stage in STAGES[profile]:
         words = ["--profile", profile, "--only", stage]
         run = f"from dark.paper.run import dark_paper; raise SystemExit(dark_paper({words}))"
-        if subprocess.run([sys.executable, "-c", run], env=env, cwd=home, stdout=subprocess.DEVNULL).returncode:
-            raise RuntimeError(f"{stage} of {profile} failed with {setting}: look at what it says above")
-    with open(home / "data" / "results" / f"{profile}.jsonl", encoding="utf-8") as lines:
-        return as_table([pd.io.json.ujson_loads(line) for line in lines])
+        code = subprocess.run([sys.executable, "-c", run], env=env, cwd=home, stdout=subprocess.DEVNULL).returncode
+        told = {} if code else json.loads((home / "data/runs" / profile / "stages.json").read_text(encoding="utf-8"))
+        if code or told[stage]["status"] != "done":
+            why = "look at what it says above" if code else f"{told[stage]['status']}, {told[stage]['detail']}"
+            raise RuntimeError(f"{stage} of {profile} failed with {setting}: {why}")
+    lines = (home / "data" / "results" / f"{profile}.jsonl").read_text(encoding="utf-8").splitlines()
+    return as_table([json.loads(line) for line in lines])
 
 # %% ../../nbs/lib/9_paper/07_processors.ipynb #55c559f3
 def setting_rows(
@@ -92,34 +101,47 @@ def setting_rows(
 
 TABLE_3 = ("hc18/validity", "hc18/minus_teacher", "hc18/minus_teacher_other_folds")
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #b1b222db
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #f846644b
+def origin(
+    profile: str,
+) -> int:  # 48 bits of a hash
+    "What a setting's rows belong to: the sizes of the profile, and the card of its teachers."
+    card = paths.teachers(profile) / "card.json"
+    return int(sha256((repr(get_profile(profile)) + (sha256(card) if card.is_file() else "")).encode())[:12], 16)
+
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #365fee7b
 def keep_setting(
     profile: str,
     setting: str,
     rows: list,  # of `setting_rows`
 ) -> None:
     "Put the rows of a setting into the profile's ledger, in place of earlier ones of the same setting."
-    ledger = Ledger(profile)
-    others = [r for r in ledger.rows() if r["stage"] == PROCESSOR_STAGE and not r["metric"].startswith(f"{setting}/")]
-    ledger.write(PROCESSOR_STAGE, [*others, *rows])
+    ledger, of = Ledger(profile), row("origin", f"{setting}/origin", origin(profile), "count")
+    with hold(paths.runs(profile) / "running", f"profile {profile} is being run"):
+        others = [r for r in ledger.rows() if r["stage"] == PROCESSOR_STAGE]
+        others = [r for r in others if not r["metric"].startswith(f"{setting}/")]
+        ledger.write(PROCESSOR_STAGE, [*others, *rows, of])
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #87ff806f
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #afe5af4e
 def read_setting(
     ledger: pd.DataFrame,  # of a profile
     setting: str,
 ) -> pd.DataFrame:  # rows as a profile's ledger has them
     "What one setting measured."
     held = ledger[(ledger["stage"] == PROCESSOR_STAGE) & ledger["metric"].str.startswith(f"{setting}/")]
+    held = held[held["name"] != "origin"]
     return held.assign(metric=held["metric"].str.removeprefix(f"{setting}/"))
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #8c0432ac
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #b6fd9755
 def known_settings(
     ledger: pd.DataFrame,  # of a profile
+    profile: str = "phantom",
 ) -> list:  # oldest instructions first; NotMeasured if there is none
-    "The settings that a profile was measured with."
-    found = {"/".join(metric.split("/")[:2]) for metric in ledger.loc[ledger["stage"] == PROCESSOR_STAGE, "metric"]}
+    "The settings that a profile was measured with, as it is now."
+    told = ledger[(ledger["stage"] == PROCESSOR_STAGE) & (ledger["name"] == "origin")]
+    found = {metric.removesuffix("/origin") for metric in told.loc[told["value"] == origin(profile), "metric"]}
     if not found:
-        raise NotMeasured("needs `dark_processors`")
+        raise NotMeasured(f"needs `dark_processors --profile {profile}`")
     return [s for limit in LIMITS for s in sorted(found) if s.startswith(f"{limit}/")]
 
 # %% ../../nbs/lib/9_paper/07_processors.ipynb #c2172d92
@@ -193,7 +215,7 @@ def figure_processors(
     np.atleast_1d(axes)[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))
     return fig
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #35cba6da
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #7103fecb
 def caption_processors(
     table: pd.DataFrame,  # of `processor_table`
 ) -> str:
@@ -201,17 +223,19 @@ def caption_processors(
     verdicts = table.groupby("claim", sort=False)["verdict"].agg(lambda found: list(dict.fromkeys(found)))
     moved = [f"{claim} ({', '.join(found)})" for claim, found in verdicts.items() if len(found) > 1]
     told = "the same verdicts in all of them" if not moved else f"verdicts that differ: {'; '.join(moved)}"
+    distinct = len({tuple(values) for _, values in table.groupby("setting")["difference"]})
     return (f"The claims that one model is better than another, on {table['setting'].nunique()} settings (instructions "
-            f"and threads; shown: what the other pages show): {told}. Differences with 95% t-intervals over seeds; "
-            "blue found, orange opposed, grey undecided after Holm's adjustment.")
+            f"and threads; shown: what the other pages show), of which {distinct} differ in their numbers: {told}. "
+            "Differences with 95% t-intervals over seeds; blue found, orange opposed, grey undecided after Holm's "
+            "adjustment.")
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #8790e9f0
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #f2e13bad
 def frames_table(
     ledger: pd.DataFrame,  # of profile hc18
 ) -> pd.DataFrame:  # setting, name, metric, shown, low, high, value, inside
     "Rows of Table 3 on other settings."
     lines, shown = [], ledger[(ledger["stage"] == "32_hc18") & ledger["seed"].isna()].set_index(["name", "metric"])
-    for setting in known_settings(ledger):
+    for setting in known_settings(ledger, "hc18"):
         held = read_setting(ledger, setting).set_index(["name", "metric"])
         for name, metric in held.index.intersection(shown.index):
             at, value = shown.loc[(name, metric)], held.loc[(name, metric), "value"]
@@ -219,13 +243,11 @@ def frames_table(
                           "high": at["high"], "value": value, "inside": at["low"] <= value <= at["high"]})
     return pd.DataFrame(lines)
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #3828e814
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #d7fbdd3b
 def frames_text(
     ledger: pd.DataFrame,  # of profile hc18
 ) -> str:  # Markdown
     "The table for people, and what it says."
-    if not (ledger["stage"] == PROCESSOR_STAGE).any():
-        return "Real frames: not measured on another setting; needs `dark_processors --profile hc18`."
     table = frames_table(ledger)
     moved, inside = (table["value"] - table["shown"]).abs(), int(table["inside"].sum())
     most = table.loc[moved.idxmax(), "name"]
@@ -233,18 +255,20 @@ def frames_text(
     return (f"Real frames: {inside} of {len(table)} numbers of Table 3 lie inside the intervals that are shown; the "
             f"largest difference is {100 * moved.max():.1f} points ({most}).\n\n{markdown_table(text)}")
 
-# %% ../../nbs/lib/9_paper/07_processors.ipynb #6c39cd77
+# %% ../../nbs/lib/9_paper/07_processors.ipynb #8a72437f
 def dark_processors(
     argv=None,  # list of str, None for those of the command line
 ) -> int:  # 0 measured, 1 a stage failed, 2 a wrong argument, 130 interrupted
     "Measure a profile once more with the instructions and threads of other processors."
     parser = argparse.ArgumentParser("dark_processors", description=dark_processors.__doc__)
-    parser.add_argument("--profile", default="phantom", choices=list(STAGES), help="whose stages (default: phantom)")
+    parser.add_argument("--profile", default="phantom", choices=("phantom", "hc18"), help="whose (default: phantom)")
     parser.add_argument("--only", metavar="SETTING", help="such as avx2/threads-1; all that can be tried if none")
     arguments, possible = parser.parse_args(argv), settings()
+    if not possible:
+        print("this processor has no older instructions to be told to use: run this on one with AVX2", file=sys.stderr)
+        return 2
     if arguments.only is not None and arguments.only not in possible:
-        print(f"{arguments.only} is no setting of this processor: choose from {', '.join(possible) or 'none'}",
-              file=sys.stderr)
+        print(f"{arguments.only} is no setting of this processor: choose from {', '.join(possible)}", file=sys.stderr)
         return 2
     try:
         with hold(paths.runs("processors") / "running", "processors are being compared"):
@@ -260,5 +284,5 @@ def dark_processors(
     except (RuntimeError, ValueError, OSError) as error:
         print(in_words(error), file=sys.stderr)
         return 1
-    answer("measured; `dark_paper --only 65_processors` shows it")
+    answer(f"measured; `dark_paper --profile {arguments.profile} --from 60` shows it")
     return 0

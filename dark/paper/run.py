@@ -207,7 +207,8 @@ def parse_arguments(
                         "that are trained already are used again (make clean discards them)")
     parser.add_argument("--list", action="store_true", help="show the stages and their status, run nothing")
     parser.add_argument("--train-teachers", action="store_true", help="train the teachers anew instead of taking those "
-                        "that come with the compendium (phantom: 40 minutes on two cores)")
+                        "that come with the compendium (phantom: 40 minutes on two cores); a later run without this "
+                        "goes back to those")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="tcp://host:8786, a dask cluster that sees this folder")
     return parser.parse_args(argv)
 
@@ -315,6 +316,8 @@ def dark_paper(
         selected = select(all_stages(arguments.profile), arguments)
         for stage in selected:
             check_parameters(stage.notebook)
+        if arguments.train_teachers and not any("train_teachers" in read_parameters(s.notebook) for s in selected):
+            raise ValueError("--train-teachers: none of the chosen stages has teachers to train; choose 20_teacher too")
     except (LookupError, ValueError, OSError) as error:
         say(in_words(error))
         return 2

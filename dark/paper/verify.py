@@ -43,7 +43,7 @@ def zero_shot_rows(
         said = {name: table.assign(split="test", predicted=table[model]) for name, table in saved.items()}
         said["hc18"]["valid"] = is_valid(said["hc18"]["hc_mm"], said["hc18"]["predicted"])
         name, _, seed = model.rpartition("-s")
-        rows += score_rows(name, said, "test", int(seed)) if name else score_rows(model, said, "test")
+        rows += score_rows(name, said, "test", int(seed))
     return rows + constant_rows(said)
 
 # %% ../../nbs/lib/9_paper/06_verify.ipynb #ab2430b3
