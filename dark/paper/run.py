@@ -206,9 +206,8 @@ def parse_arguments(
     parser.add_argument("--force", action="store_true", help="run them although they are up to date; models "
                         "that are trained already are used again (make clean discards them)")
     parser.add_argument("--list", action="store_true", help="show the stages and their status, run nothing")
-    parser.add_argument("--train-teachers", action="store_true", help="train the teachers anew instead of taking those "
-                        "that come with the compendium (phantom: 40 minutes on two cores); a later run without this "
-                        "goes back to those")
+    parser.add_argument("--train-teachers", action="store_true", help="train the teachers anew (phantom: 40 minutes "
+                        "on two cores) instead of taking the shipped ones, to which a run without this goes back")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="tcp://host:8786, a dask cluster that sees this folder")
     return parser.parse_args(argv)
 
