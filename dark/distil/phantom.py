@@ -7,13 +7,11 @@ __all__ = ['Snapshot', 'student_key', 'distil', 'read_logs', 'distil_all', 'logg
            'evaluate_models', 'save_predictions']
 
 # %% ../../nbs/lib/5_distil/03_phantom.ipynb #30b75b8b
-import os
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from ..core import paths
 from ..core.compute import in_parallel, on_one_thread
@@ -22,7 +20,7 @@ from ..core.paths import run_folder
 from ..core.repro import atomic_write, is_done, mark_done, open_work, sha256, work_key
 from ..data.phantom import TeacherCache, draw_pairs
 from .loop import Callback, Checkpoint, Evaluate, Log, fit, pair_losses
-from .teachers import EMBEDDINGS, count_epochs, draw_train
+from .teachers import EMBEDDINGS, count_epochs, draw_train, train_all
 from ..evaluate.benchmarks import constant_rows, score_rows
 from ..evaluate.zero_shot import both_splits, drawn_benchmarks
 from ..models.clip import load_named, model_names, save_model, student
@@ -110,22 +108,13 @@ def distil_all(
     workers: int | None = None,  # processes; one a core if None
 ) -> pd.DataFrame:  # what `read_logs` returns
     "Train a student for every recipe and seed."
-    runs = [(recipe, seed) for seed in profile.seeds for recipe in profile.recipes]
-    logs = [run_folder(profile, *run) / "log.jsonl" for run in runs]
     for seat in (run_folder(profile, "teacher", seed) for seed in profile.seeds):
         if not all((seat / name).is_file() for name in EMBEDDINGS):
             raise FileNotFoundError(f"{seat.name} has answered nothing yet: run stage 20_teacher, "
                                     f"`dark_paper --profile {profile.name} --only 20_teacher`")
-    keys = {run: student_key(profile, *run) for run in runs}
-    todo = [run for run, key in keys.items() if not is_done(run_folder(profile, *run), key)]
-    if not todo:
-        return read_logs(profile)
-    for run in todo:
-        open_work(run_folder(profile, *run), keys[run])
-    total, begun = len(runs) * profile.distil.epochs, count_epochs(logs)
-    bar = tqdm(total=total, initial=begun, desc=f"{len(runs)} students", unit="epoch")
-    jobs = [(profile.name, *run) for run in todo]
-    in_parallel(distil, jobs, bar.desc, workers or os.cpu_count(), bar, lambda: count_epochs(logs))
+    runs = {run_folder(profile, recipe, seed) / "log.jsonl": (student_key(profile, recipe, seed), recipe, seed)
+            for seed in profile.seeds for recipe in profile.recipes}
+    train_all(distil, profile.name, runs, profile.distil.epochs, f"{len(runs)} students", workers)
     return read_logs(profile)
 
 # %% ../../nbs/lib/5_distil/03_phantom.ipynb #b6ac8dff

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEACHER_LOG', 'EMBEDDINGS', 'without_students', 'draw_train', 'Average', 'trained_folder', 'teacher_key',
-           'train_teacher', 'count_epochs', 'train_teachers', 'card_settings', 'ship_teachers', 'shipped_teachers',
-           'embed_views', 'seat_teacher', 'seat_teachers', 'read_teacher_logs', 'teacher_facts']
+           'train_teacher', 'count_epochs', 'train_all', 'train_teachers', 'card_settings', 'ship_teachers',
+           'shipped_teachers', 'embed_views', 'seat_teacher', 'seat_teachers', 'read_teacher_logs', 'teacher_facts']
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #ce72bef1
 import json
@@ -129,6 +129,24 @@ def count_epochs(
     "Epochs that the runs of these logs have finished."
     return sum(len(log.read_text().splitlines()) for log in logs if log.is_file())
 
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #54b283ca
+def train_all(
+    train,  # function of the profile's name and what else tells a run, at the top level of a module
+    name: str,  # profile
+    runs: dict,  # log in the folder of a run -> its key, and what else tells it
+    epochs: int,  # of each
+    what: str,  # name of the progress bar
+    workers: int | None = None,  # processes; one a core if None
+) -> None:
+    "Train what is not done yet, side by side, one thread each; stale work is thrown away first."
+    todo = {log: run for log, run in runs.items() if not is_done(log.parent, run[0])}
+    for log, (key, *_) in todo.items():
+        open_work(log.parent, key)
+    if todo:
+        bar = tqdm(total=len(runs) * epochs, initial=count_epochs(runs), desc=what, unit="epoch")
+        jobs, workers = [(name, *told) for _, *told in todo.values()], workers or min(len(todo), os.cpu_count())
+        in_parallel(train, jobs, what, workers, bar, lambda: count_epochs(runs))
+
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #09714240
 def train_teachers(
     profile: Profile,
@@ -136,16 +154,8 @@ def train_teachers(
 ) -> dict:  # seed -> file of the weights
     "Train the teachers of some seeds, each unless that is done."
     draw_train(profile)
-    keys = {seed: teacher_key(profile, seed) for seed in seeds}
-    todo = [seed for seed, key in keys.items() if not is_done(trained_folder(profile, seed), key)]
-    for seed in todo:
-        open_work(trained_folder(profile, seed), keys[seed])
-    if todo:
-        logs = [trained_folder(profile, seed) / TEACHER_LOG for seed in todo]
-        total, begun = len(todo) * profile.teach.epochs, count_epochs(logs)
-        bar = tqdm(total=total, initial=begun, desc=f"{len(todo)} teachers", unit="epoch")
-        jobs = [(profile.name, seed) for seed in todo]
-        in_parallel(train_teacher, jobs, bar.desc, min(len(jobs), os.cpu_count()), bar, lambda: count_epochs(logs))
+    runs = {trained_folder(profile, seed) / TEACHER_LOG: (teacher_key(profile, seed), seed) for seed in seeds}
+    train_all(train_teacher, profile.name, runs, profile.teach.epochs, f"{len(runs)} teachers")
     return {seed: trained_folder(profile, seed) / TEACHER_FILE for seed in seeds}
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #e3c08037

@@ -11,8 +11,6 @@ __all__ = ['LIMITS', 'THREADS', 'PROCESSOR_STAGE', 'STAGES', 'LINKED', 'TABLE_3'
 # %% ../../nbs/lib/9_paper/07_processors.ipynb #0b2d6052
 import argparse
 import json
-import os
-import subprocess
 import sys
 
 import matplotlib.pyplot as plt
@@ -25,6 +23,7 @@ from ..core.paths import Busy, answer, hold, in_words
 from ..core.repro import sha256
 from ..core.style import interval, markdown_table, metrics, number
 from .verdicts import direction, family
+from .verify import paper_in
 from ..recipe import get_profile
 
 # %% ../../nbs/lib/9_paper/07_processors.ipynb #645364f7
@@ -71,15 +70,12 @@ def measure_setting(
         (home / part).parent.mkdir(parents=True, exist_ok=True)
         if (paths.root / part).exists() and not (home / part).is_symlink():
             (home / part).symlink_to(paths.root / part)
-    env = os.environ | environment_of(setting) | {"DARK_ROOT": str(home)}
-    env.pop("DARK_SCHEDULER", None)  # whose machines would not know the setting
+    variables = environment_of(setting) | {"DARK_SCHEDULER": None}  # whose machines would not know the setting
     for stage in STAGES[profile]:
-        words = ["--profile", profile, "--only", stage]
-        run = f"from dark.paper.run import dark_paper; raise SystemExit(dark_paper({words}))"
-        code = subprocess.run([sys.executable, "-c", run], env=env, cwd=home, stdout=subprocess.DEVNULL).returncode
-        told = {} if code else json.loads((home / "data/runs" / profile / "stages.json").read_text(encoding="utf-8"))
-        if code or told[stage]["status"] != "done":
-            why = "look at what it says above" if code else f"{told[stage]['status']}, {told[stage]['detail']}"
+        well = paper_in(home, "--profile", profile, "--only", stage, **variables)
+        told = json.loads((home / "data/runs" / profile / "stages.json").read_text(encoding="utf-8")) if well else {}
+        if not well or told[stage]["status"] != "done":
+            why = f"{told[stage]['status']}, {told[stage]['detail']}" if well else "look at what it says above"
             raise RuntimeError(f"{stage} of {profile} failed with {setting}: {why}")
     lines = (home / "data" / "results" / f"{profile}.jsonl").read_text(encoding="utf-8").splitlines()
     return as_table([json.loads(line) for line in lines])
@@ -202,8 +198,7 @@ def figure_processors(
     for ax, claim in zip(np.atleast_1d(axes), claims):
         lines = table[table["claim"] == claim].set_index("setting").reindex(names)
         for y, (_, line) in enumerate(lines.iterrows()):
-            tint = {"found": "#0072B2", "opposed": "#D55E00"}[line["verdict"]] if line["verdict"] in (
-                "found", "opposed") else "#777777"
+            tint = {"found": "#0072B2", "opposed": "#D55E00", "undecided": "#777777"}[line["verdict"]]
             ax.plot([line["low"], line["high"]], [y, y], color=tint, lw=3, alpha=.5)
             ax.plot(line["difference"], y, "o", color=tint, ms=5)
         ax.axvline(0, color="black", lw=.8)
