@@ -62,12 +62,12 @@ reproduce: $(STAMP)
 	.venv/bin/dark_paper --profile phantom
 	@echo "The report is figures/phantom/report.html"
 
-# Processes that each take every core slow each other down: two of one thread, then one of two.
-test: export OMP_NUM_THREADS = 2
+# Processes that each take every core slow each other down: two of one thread.
+test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	.venv/bin/ruff check .
-	OMP_NUM_THREADS=1 .venv/bin/nbdev_test --n_workers 2
-	.venv/bin/python -m pytest
+	.venv/bin/nbdev_test --n_workers 2
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-hard: export OMP_NUM_THREADS = 2
 test-hard: $(STAMP)

@@ -55,6 +55,13 @@ def smoke():
     return dark_paper("--profile", "smoke", "--force", timeout=600)
 
 
+def pytest_collection_modifyitems(items):
+    "In several processes (-n 2 --dist loadgroup): what looks at the smoke run stays in one, and begins; else a file in one."
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("smoke" if "smoke" in item.fixturenames else item.path.stem))
+    items.sort(key=lambda item: "smoke" not in item.fixturenames)
+
+
 def pytest_addoption(parser):
     parser.addoption("--promises", metavar="FILE", help="write what the tests try, and what they were told, as a table")
 

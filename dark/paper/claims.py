@@ -20,8 +20,8 @@ from ..core.stats import holm, mean_sd_ci
 from ..core.style import interval, markdown_table, metrics, number, p_value, probes
 from ..models.released import CORE_ML_STAGE, STUDENT, TEACHER
 from .stages import all_stages
-from .verdicts import (agrees, difference, direction, evidence, family, judge, judge_order, judge_value,
-                                 judges, ledger_value, not_run, on_profile, our_values, real_profiles,
+from .verdicts import (agrees, difference, direction, evidence, judge, judge_order, judge_value,
+                                 judges, ledger_value, not_run, on_profile, on_settings, our_values, real_profiles,
                                  reproduced_or_not, scores_or_released, verdicts, with_outside)
 
 # %% ../../nbs/lib/9_paper/03_claims.ipynb #2cbf1aed
@@ -319,7 +319,7 @@ def judge_claim(
     ledger,     # rows of the ledger
     reference,  # rows of paper_values.csv
     profile,    # that the ledger is of
-    tests,      # of `family`
+    tests,      # of `on_settings`
 ) -> dict:  # a row of the claims page
     "Verdict on a claim."
     if claim["id"] in judges:
@@ -353,7 +353,7 @@ def claims(
     profile,      # that the ledger is of
 ) -> pd.DataFrame:  # one row for each claim, then one for each printed number
     "Every claim and every printed number, with a verdict."
-    tests, homes = family(definitions, ledger), {stage.stem: stage.profiles for stage in all_stages()}
+    tests, homes = on_settings(definitions, ledger, profile), {stage.stem: stage.profiles for stage in all_stages()}
     rows = [judge_claim(claim, ledger, reference, profile, tests) for claim in definitions.to_dict("records")]
     rows += [judge_value(line, ledger, profile) for line in reference.to_dict("records")]
     table = pd.DataFrame([blank | row for row in rows])
@@ -381,7 +381,8 @@ def claims_text(
 # %% ../../nbs/lib/9_paper/03_claims.ipynb #74d504ac
 page_notes = """*ours*: with its 95% interval, of one comparison at a time. *direction*: is the claimed order found or
 opposed (p < 0.05 after Holm's adjustment), or undecided? Claims that one model is better than another are adjusted
-together; C6, R2 and H1 are adjusted over their own tests, T1 and F3 go by an interval. The reason has the p."""
+together, and need the same answer on every setting of the processor that was measured (`65_processors`); C6, R2 and H1
+are adjusted over their own tests, T1 and F3 go by an interval. The reason has the p."""
 
 # %% ../../nbs/lib/9_paper/03_claims.ipynb #ca7e55f9
 def markdown_claims(

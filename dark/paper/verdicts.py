@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['phantom_only', 'verdicts', 'not_run', 'least_seeds', 'needs_seeds', 'phantom_profiles', 'real_profiles', 'released',
            'evidence', 'judges', 'reproduced_or_not', 'scores_or_released', 'difference', 'family', 'direction',
-           'on_profile', 'zero_shot', 'with_outside', 'judge_order', 'judge', 'ledger_value', 'judge_count', 'decimals',
-           'agrees', 'agrees_divided', 'needs', 'Ours', 'our_values', 'judge_value', 'judge_registered']
+           'on_settings', 'agreed', 'on_profile', 'zero_shot', 'with_outside', 'judge_order', 'judge', 'ledger_value',
+           'judge_count', 'decimals', 'agrees', 'agrees_divided', 'needs', 'Ours', 'our_values', 'judge_value',
+           'judge_registered']
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #29f8598f
 from inspect import signature
@@ -19,6 +20,7 @@ from ..core.ledger import final_rows, final_scores
 from ..core.stats import holm, mean_sd_ci, paired_t
 from ..core.style import metrics, number, p_value, probes
 from ..artefacts.elsewhere import outside_line
+from ..artefacts.processors import PROCESSOR_STAGE, known_settings, read_setting
 from ..models.released import COUNTED, PUBLIC, CORE_ML_STAGE, STUDENT, TEACHER
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #a115c455
@@ -90,6 +92,31 @@ def direction(
         return "undecided"
     return "found" if test.difference > 0 else "opposed"
 
+# %% ../../nbs/lib/9_paper/02_verdicts.ipynb #e43fa532
+def on_settings(
+    definitions,  # rows of claims.csv
+    ledger,       # rows of the ledger
+    profile,      # that the ledger is of
+) -> dict:  # "shown", then each other setting of the processor -> `family`
+    "The tests of all claimed orders, on every setting that was measured."
+    held = {"shown": ledger[ledger["stage"] != PROCESSOR_STAGE]}
+    held |= {setting: read_setting(ledger, setting) for setting in known_settings(ledger, profile)}
+    return {setting: family(definitions, rows) for setting, rows in held.items()}
+
+# %% ../../nbs/lib/9_paper/02_verdicts.ipynb #42c9c6e3
+def agreed(
+    claim,  # id in claims.csv, judged as shown
+    judged,  # of `on_settings`
+) -> tuple:  # found, opposed or undecided; half a sentence on the settings, empty if there is one
+    "What every setting of the processor says."
+    said = {setting: direction(*tests[claim]) for setting, tests in judged.items() if claim in tests}
+    if len(said) == 1:
+        return said["shown"], ""
+    others = [f"{way} with {setting}" for setting, way in said.items() if way != said["shown"]]
+    if not others:
+        return said["shown"], f" (the same on all {len(said)} settings of the processor that were measured)"
+    return "undecided", f" (settings of the processor differ: {said['shown']} here, {', '.join(others)})"
+
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #8a9c1c68
 def on_profile(
     profile,    # that the ledger is of
@@ -122,22 +149,22 @@ def with_outside(
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #73f529f3
 def judge_order(
     claim,    # of claims.csv, with metric, better and worse
-    tests,    # of `family`
+    judged,   # of `on_settings`
     profile,  # that the tests are of
 ) -> dict:  # ours, low, high, unit, where, direction, verdict, reason
     "Verdict on a claim that one recipe is better than another."
-    if claim["id"] not in tests:
+    if claim["id"] not in judged["shown"]:
         return dict(verdict=not_run + zero_shot(profile))
-    test, adjusted = tests[claim["id"]]
+    test, adjusted = judged["shown"][claim["id"]]
     _, heading, factor, _ = metrics[claim["metric"]]
     single = "teacher" in (claim["better"], claim["worse"]) and profile in real_profiles
     kind = "one-sample t-test (one teacher)" if single else "paired t-test"
-    found = direction(test, adjusted)
+    found, settings = agreed(claim["id"], judged)
     return dict(ours=test.difference * factor, low=test.low * factor, high=test.high * factor,
                 unit=f"difference in {heading}", where=f"{zero_shot(profile)}, profile {profile}", direction=found,
                 verdict=on_profile(profile, found),
                 reason=f"{found}: {claim['better']} minus {claim['worse']}, {kind} over {test.n} seeds, p: "
-                       f"{p_value(test.p)}, Holm over {len(tests)} tests: {p_value(adjusted)}. "
+                       f"{p_value(test.p)}, Holm over {len(judged['shown'])} tests: {p_value(adjusted)}{settings}. "
                        f"{claim['note']}".strip())
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #df29087a
