@@ -56,7 +56,7 @@ def smoke():
 
 
 def pytest_collection_modifyitems(items):
-    "In several processes (-n 2 --dist loadgroup): what looks at the smoke run stays in one, and begins; else a file in one."
+    "In several processes: what looks at the smoke run stays in one of them and begins, and so does each other file."
     for item in items:
         item.add_marker(pytest.mark.xdist_group("smoke" if "smoke" in item.fixturenames else item.path.stem))
     items.sort(key=lambda item: "smoke" not in item.fixturenames)
