@@ -12,22 +12,24 @@ from typing import NamedTuple
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #46afef73
 class Recipe:
-    "The name of an objective (`dark.objectives`) and its settings, which are attributes of the recipe."
+    "The name of an objective (`dark.methods`) and its settings, which are attributes of the recipe."
 
     def __init__(
         self,
         name: str,
         objective: str,
+        whose: str = "teacher",  # answers it hears: the teacher's, "self", "untrained", or those of a recipe's student
         **settings,  # keywords of the objective
     ):
-        vars(self).update({"name": name, "objective": objective} | settings)
+        vars(self).update({"name": name, "objective": objective, "whose": whose} | settings)
 
     @property
     def settings(self) -> dict:
-        return {setting: value for setting, value in vars(self).items() if setting not in ("name", "objective")}
+        return {key: value for key, value in vars(self).items() if key not in ("name", "objective", "whose")}
 
     def __repr__(self):
-        told = "".join(f", {setting}={value!r}" for setting, value in self.settings.items())
+        heard = {} if self.whose == "teacher" else {"whose": self.whose}
+        told = "".join(f", {setting}={value!r}" for setting, value in {**heard, **self.settings}.items())
         return f"Recipe({self.name!r}, {self.objective!r}{told})"
 
     def __setattr__(self, setting, value):

@@ -23,7 +23,7 @@ from ..data.biometry import days, hc_mm, predicted_day
 from ..data.prompts import OPENINGS, ga_prompts, lexicon, whole_words
 from .loop import Run, Steps, fit
 from ..models.clip import Clip, CLIPTextCfg, CLIPVisionCfg, Tokenizer, image_tower, to_input
-from ..objectives import get_objective
+from ..methods import get_objective
 from ..recipe import CandidateProfile, Objective, Training, get_recipe
 
 # %% ../../nbs/lib/5_distil/04_candidates.ipynb #a6741048

@@ -31,7 +31,7 @@ from ..data.pictures import find_file
 from .candidates import Scored, candidate_student, caption_tokenizer, fit_candidates, predict_candidates
 from ..models.clip import load_model, save_model, tokenizer
 from ..models.released import get_release
-from ..objectives import get_objective
+from ..methods import get_objective
 from ..recipe import CandidateProfile, Objective, get_profile, get_recipe
 
 # %% ../../nbs/lib/5_distil/05_hc18.ipynb #50d8c1eb

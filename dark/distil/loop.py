@@ -20,7 +20,7 @@ from ..core.compute import save_tensors
 from ..core.repro import atomic_write
 from ..loss import Embeddings, gather_embeddings
 from ..models.clip import to_input
-from ..objectives import get_objective
+from ..methods import get_objective
 from ..recipe import Recipe, Training
 from ..schedule import warmup_cosine
 
@@ -222,12 +222,13 @@ def compare_pairs(
     pairs: Embeddings,  # of the student
     teacher: Embeddings | None,  # of the same N pairs
     tau: float,  # temperature of the teacher
+    **evidence,  # what else the objective asks of the batch, such as `meaning`
 ) -> dict:  # what the recipe's objective returns
     "Losses of the pairs of all ranks."
     if teacher is not None:
         teacher = gather_embeddings(teacher._replace(scale=teacher.scale / tau))
     ask = get_objective(run.recipe.objective, "pairs")
-    return ask(gather_embeddings(pairs), teacher, run.progress, **run.recipe.settings)
+    return ask(gather_embeddings(pairs), teacher, run.progress, **run.recipe.settings, **evidence)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #9345138f
 def pair_losses(

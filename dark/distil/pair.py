@@ -36,7 +36,7 @@ from ..evaluate.answers import Answers, open_answers
 from ..loss import Embeddings
 from ..models.clip import parameters
 from ..models.named import Named, beside_text, open_model, save_named, weights_digest
-from ..objectives import get_objective
+from ..methods import get_objective
 from ..recipe import Training, get_recipe
 
 # %% ../../nbs/lib/5_distil/06_pair.ipynb #3bd1c1da

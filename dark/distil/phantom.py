@@ -24,7 +24,7 @@ from .teachers import EMBEDDINGS, count_epochs, draw_train, train_all
 from ..evaluate.benchmarks import constant_rows, score_rows
 from ..evaluate.zero_shot import both_splits, drawn_benchmarks
 from ..models.clip import load_named, model_names, save_model, student
-from ..objectives import get_objective
+from ..methods import get_objective
 from ..recipe import Profile, get_profile, get_recipe
 
 # %% ../../nbs/lib/5_distil/03_phantom.ipynb #db1840d9

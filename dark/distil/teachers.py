@@ -32,7 +32,7 @@ from ..evaluate.benchmarks import score_rows
 from ..evaluate.zero_shot import both_splits, drawn_benchmarks
 from ..models.clip import (TEACHER_FILE, Clip, Tokenizer, encode_images, encode_texts, image_tower, load_teacher,
                               parameters, save_teacher, student, teacher, tokenizer)
-from ..objectives import get_objective
+from ..methods import get_objective
 from ..recipe import Profile, get_profile, get_recipe
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #6d4ff25b
