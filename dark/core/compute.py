@@ -185,15 +185,17 @@ def in_parallel(
     workers: int | None = None,  # processes; None: one a core, or none for few jobs
     bar: tqdm | None = None,  # instead of one that counts these jobs
     count=None,  # function -> where the bar should be; None: it moves by one a job
+    keep=None,  # function of each result, called here as soon as it is there
 ) -> list:  # results in the order of the jobs
     "Do all jobs, here or with DARK_SCHEDULER on a cluster (files: on a shared file system); the first error ends all."
     here = len(jobs) < FEW if workers is None else workers < 2 and "DARK_SCHEDULER" not in os.environ
     bar, results = tqdm(total=len(jobs), desc=what) if bar is None else bar, [None] * len(jobs)
-    step = 0 if count else 1
+    step, keep = 0 if count else 1, keep or (lambda result: None)
     with bar, counting(bar, count):
         if here:
             for number, job in enumerate(jobs):
                 results[number] = on_one_thread(function, *job)
+                keep(results[number])
                 bar.update(step)
             return results
         with open_pool(workers or os.cpu_count()) as (pool, parent):
@@ -202,6 +204,7 @@ def in_parallel(
                 with closing(pool(work)) as done:
                     for number, result in done:
                         results[number] = result
+                        keep(result)
                         bar.update(step)
             except BrokenProcessPool:
                 raise RuntimeError(f"{what}: a worker was killed, perhaps for want of memory; run it again, "

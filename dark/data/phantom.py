@@ -275,7 +275,7 @@ def draw_pairs(
 def open_views(
     folder,  # of images.npy, tokens.npy
     pairs,  # (n,) pictures to learn from; all if None
-    teacher,  # folder of image.npy, text.npy, scale.npy, of exactly these; None: nobody is asked
+    teacher,  # folder of image.npy, text.npy, scale.npy, of exactly these or of all; None: nobody is asked
 ) -> tuple:  # name -> memory-mapped array; (n,) pictures
     "Views, and a teacher's embeddings of them."
     files = {name: Path(folder, f"{name}.npy") for name in ("images", "tokens")}
@@ -285,6 +285,8 @@ def open_views(
     arrays = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
     views, there = arrays["images"].shape[:2]
     pairs = np.arange(there) if pairs is None else np.asarray(pairs)
+    if teacher is not None and arrays["image"].shape[:2] == (views, there):
+        arrays |= {name: arrays[name][:, pairs] for name in ("image", "text")}
     if teacher is not None and (told := arrays["image"].shape[:2]) != (views, len(pairs)):
         raise ValueError(f"{teacher} holds answers to {told[1]} pictures of {told[0]} views, not to {len(pairs)} of "
                          f"{views}: run stage 20_teacher again with --force")
@@ -300,7 +302,7 @@ class TeacherCache:
         batch: int,  # pairs a step
         seed: int = 0,  # of order and choice of views
         pairs=None,  # (n,) pictures to learn from; all if None
-        teacher=None,  # folder of its embeddings of exactly these; None: nobody is asked
+        teacher=None,  # folder of its embeddings of exactly these, or of all; None: nobody is asked
         passes: int = 1,  # times that an epoch shows each picture
     ):
         self.batch, self.seed, self.passes = batch, seed, passes

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIVE', 'PLANES', 'BRAIN', 'OPENINGS', 'plane_class', 'Scan', 'plane_prompts', 'brain_prompts', 'age_phrase',
-           'spacing_phrase', 'ga_prompts', 'caption', 'whole_words', 'lexicon']
+           'spacing_phrase', 'ga_prompts', 'caption', 'read_meaning', 'whole_words', 'lexicon']
 
 # %% ../../nbs/lib/2_data/02_prompts.ipynb #c4610271
 from typing import NamedTuple
@@ -107,6 +107,15 @@ def caption(
         "structures visible" if scan.visible else "structures obscured",
     )
     return f"{words} {extras[rng.integers(3)]}" if rng.random() < 0.4 else words
+
+# %% ../../nbs/lib/2_data/02_prompts.ipynb #e604db37
+def read_meaning(
+    text: str,  # a caption or a prompt
+) -> tuple:  # plane, sub-plane: their places in PLANES and BRAIN, from 1; 0 where none is named
+    "The classes that a sentence names."
+    plane = [number for number, names in enumerate(PLANES.values(), 1) if any(name in text for name in names)]
+    subplane = [number for number, name in enumerate(BRAIN, 1) if name in text]
+    return max(plane, default=0), max(subplane, default=0)
 
 # %% ../../nbs/lib/2_data/02_prompts.ipynb #401774f9
 def whole_words(

@@ -235,10 +235,12 @@ def pair_losses(
     run: Run,
     batch: tuple,  # (N, S, S) uint8 pictures, (N, L) token ids, the teacher's Embeddings of them or None
     tau: float = 5.0,  # temperature of the teacher
+    evidence=None,  # function of the token ids: what else the objective asks of a batch
 ) -> dict:  # of `compare_pairs`
     "The forward function of pairs whose teacher has answered beforehand."
     images, tokens, teacher = batch
-    return compare_pairs(run, embed(run.model, images, tokens), teacher, tau)
+    more = {} if evidence is None else evidence(tokens)
+    return compare_pairs(run, embed(run.model, images, tokens), teacher, tau, **more)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #1963f7f8
 def train_step(
