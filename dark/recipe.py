@@ -18,7 +18,7 @@ class Recipe:
         self,
         name: str,
         objective: str,
-        whose: str = "teacher",  # answers it hears: the teacher's, "self", "untrained", or those of a recipe's student
+        whose: str = "teacher",  # answers it hears: the teacher's, "self", "untrained", "nobody", or a recipe's student
         **settings,  # keywords of the objective
     ):
         vars(self).update({"name": name, "objective": objective, "whose": whose} | settings)
@@ -42,7 +42,7 @@ class Recipe:
 
     @property
     def needs_teacher(self) -> bool:
-        return self.objective != "two-weights" or any(self.diag + self.off_diag)
+        return self.whose != "nobody" and (self.objective != "two-weights" or any(self.diag + self.off_diag))
 
     @property
     def sign_change(self) -> float | None:
@@ -83,8 +83,25 @@ recipes = {
                below=0.0),
         two_weights("confidence-penalty", (1, 0.1), (1, 0.1), smoothing=0.1),
         two_weights("soft-only", (1, 1), (1, 1), contrastive=0.0),
-        Recipe("feature-kd", "feature-kd", feature=2000.0),  # weights of CLIP-KD and RKD
+    )
+}
+
+# %% ../nbs/lib/0_method/01_recipe.ipynb #4009150a
+recipes |= {
+    r.name: r
+    for r in (
+        Recipe("feature-kd", "feature-kd", feature=2000.0),  # CLIP-KD
         Recipe("rkd", "relational", distance=25.0, angle=50.0),
+        Recipe("icl", "icl", interactive=1.0),  # CLIP-KD
+        Recipe("affinity", "affinity", affinity=1.0, scale=50.0, contrastive=0.0),  # TinyCLIP
+        Recipe("dkd", "dkd", target=1.0, others=8.0, tau=4.0, warmup=20 / 240),  # of its 240 epochs
+        Recipe("nkd", "nkd", target=1.0, others=1.5, tau=1.0),
+        Recipe("dist", "dist", rows=1.0, columns=1.0),
+        Recipe("logit-standardised", "logit-standardised", standardised=9.0, contrastive=0.1, tau=2.0),
+        Recipe("crd", "crd", representation=0.8, tau=0.07),
+        Recipe("siglip-kd", "siglip-kd", pairwise=1.0, bias=-10.0),
+        Recipe("confidence-penalty-entropy", "confidence-penalty-entropy", "nobody", entropy=0.1),
+        Recipe("barlow", "barlow", agreement=1.0, redundancy=0.0051),
     )
 }
 
