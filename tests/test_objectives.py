@@ -21,6 +21,7 @@ RANKS, PAIRS = 2, 4
 ON_PAIRS = [r.name for r in recipes.values() if r.objective in all_objectives("pairs") and r.name != "soft-only"]
 ON_ROWS = [r.name for r in recipes.values() if r.objective in all_objectives("rows")]
 BY_PLACE = ("permuted",)  # what is drawn for a place in the batch moves with its order
+FIXED_SCALE = ("affinity",)  # has a scale of its own, and no contrastive loss: the student's is not trained
 EVIDENCE = {"meaning"}  # of the batch, asked for beside the settings
 
 
@@ -70,7 +71,9 @@ def test_finite_and_only_the_student_learns(name):
     terms = ask(name, student, teacher)
     check_terms(terms)
     terms["loss"].backward()
-    assert all(part.grad.isfinite().all() and part.grad.abs().sum() > 0 for part in student)
+    learns = [True, True, get_recipe(name).objective not in FIXED_SCALE]  # image, text, scale
+    assert all(part.grad.isfinite().all() for part in student)
+    assert [part.grad.abs().sum().item() > 0 for part in student] == learns
     assert all(part.grad is None for part in teacher)
 
 
@@ -199,6 +202,131 @@ def test_golden_values_of_feature_kd():
     contrastive = cross(image, text, scale)
     near(ask("feature-kd", student, teacher), {"loss": contrastive + 2000 * feature, "contrastive": contrastive,
                                                "feature": feature})
+
+
+def softmax(logits):
+    return np.exp(log_softmax(logits))
+
+
+def told():
+    "Student and teacher, the student's contrastive loss, and (student's, teacher's) logits of both directions."
+    student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+    own, taught = (s * i @ t.T for i, t, s in map(numpy_pairs, (student, teacher)))
+    return student, teacher, cross(*numpy_pairs(student)), [(own, taught), (own.T, taught.T)]
+
+
+def without(row, at):
+    return np.array([value for place, value in enumerate(row) if place != at])
+
+
+def kl(p, q):
+    return sum(a * (np.log(a) - np.log(b)) for a, b in zip(p, q))
+
+
+def test_golden_values_of_icl():
+    student, teacher, contrastive, _ = told()
+    (image, text, scale), taught = numpy_pairs(student), numpy_pairs(teacher)
+    found = [-np.log(np.exp(scale * a[i] @ b[i]) / sum(np.exp(scale * a[i] @ b[j]) for j in range(len(b))))
+             for a, b in ((image, taught[1]), (text, taught[0])) for i in range(len(a))]
+    near(ask("icl", student, teacher), {"loss": contrastive + np.mean(found), "contrastive": contrastive,
+                                        "interactive": np.mean(found)})
+
+
+def test_golden_values_of_affinity():
+    student, teacher, contrastive, ways = told()
+    found = [-(softmax(50 / 20 * taught) * log_softmax(50 / 14 * own)).sum(1) for own, taught in ways]
+    near(ask("affinity", student, teacher), {"loss": np.mean(found), "contrastive": contrastive,
+                                             "affinity": np.mean(found)})
+
+
+def test_golden_values_of_dkd():
+    "At progress 0.05, when the weights have risen to 0.6 of theirs."
+    student, teacher, contrastive, ways = told()
+    target, others = [], []
+    for own, taught in ways:
+        for i, (q, p) in enumerate(zip(softmax(own / 4), softmax(taught))):
+            target.append(16 * kl([p[i], 1 - p[i]], [q[i], 1 - q[i]]))
+            others.append(16 * kl(without(p, i) / (1 - p[i]), without(q, i) / (1 - q[i])))
+    target, others = np.mean(target), np.mean(others)
+    near(ask("dkd", student, teacher, 0.05), {
+        "loss": contrastive + 0.6 * target + 4.8 * others, "contrastive": contrastive, "target": target,
+        "others": others, "w_target": 0.6, "w_others": 4.8})
+
+
+def test_golden_values_of_nkd():
+    student, teacher, contrastive, ways = told()
+    target, others = [], []
+    for own, taught in ways:
+        for i, (q, p) in enumerate(zip(softmax(own), softmax(taught))):
+            target.append(-p[i] * np.log(q[i]))
+            others.append(-(without(p, i) / (1 - p[i])) @ np.log(without(q, i) / (1 - q[i])))
+    target, others = np.mean(target), np.mean(others)
+    near(ask("nkd", student, teacher), {"loss": contrastive + target + 1.5 * others, "contrastive": contrastive,
+                                        "target": target, "others": others})
+
+
+def test_golden_values_of_dist():
+    student, teacher, contrastive, ways = told()
+    ways = [(softmax(own), softmax(taught)) for own, taught in ways]
+    rows, columns = (1 - np.mean([np.corrcoef(a, b)[0, 1] for pair in chosen for a, b in zip(*pair)])
+                     for chosen in (ways, [(own.T, taught.T) for own, taught in ways]))
+    near(ask("dist", student, teacher), {"loss": contrastive + rows + columns, "contrastive": contrastive,
+                                         "rows": rows, "columns": columns})
+
+
+def test_golden_values_of_logit_standardised():
+    student, teacher, contrastive, ways = told()
+    found = []
+    for way in ways:
+        q, p = (softmax(np.array([(row - row.mean()) / (row.std(ddof=1) + 1e-7) / 2 for row in z])) for z in way)
+        found += [4 * kl(*rows) for rows in zip(p, q)]
+    near(ask("logit-standardised", student, teacher), {
+        "loss": 0.1 * contrastive + 9 * np.mean(found), "contrastive": contrastive, "standardised": np.mean(found)})
+
+
+def test_golden_values_of_crd():
+    "Term by term, once with each model as the anchor; the two are added, and the two towers averaged."
+    student, teacher, contrastive, _ = told()
+    found = []
+    for own, taught in list(zip(numpy_pairs(student), numpy_pairs(teacher)))[:2]:
+        n = len(own)
+        raw = np.array([[np.exp(own[i] @ taught[j] / 0.07) for j in range(n)] for i in range(n)])
+        h, noise = raw / (n * raw.mean()), (n - 1) / n
+        for way in (h, h.T):
+            found.append(-sum(np.log((way[i, j] if i == j else noise) / (way[i, j] + noise))
+                              for i in range(n) for j in range(n)) / n)
+    term = sum(found) / 2
+    near(ask("crd", student, teacher), {"loss": contrastive + 0.8 * term, "contrastive": contrastive,
+                                        "representation": term})
+
+
+def test_golden_values_of_siglip_kd():
+    student, teacher, contrastive, ways = told()
+    u, t = (1 / (1 + np.exp(10 - logits)) for logits in ways[0])
+    term = -(t * np.log(u) + (1 - t) * np.log(1 - u)).sum() / len(u)
+    near(ask("siglip-kd", student, teacher), {"loss": contrastive + term, "contrastive": contrastive,
+                                              "pairwise": term})
+
+
+def test_golden_values_of_the_confidence_penalty():
+    student, teacher, contrastive, ways = told()
+    entropy = np.mean([-(q * np.log(q)).sum() for own, _ in ways for q in softmax(own)])
+    near(ask("confidence-penalty-entropy", student, teacher), {
+        "loss": contrastive - 0.1 * entropy, "contrastive": contrastive, "entropy": entropy})
+
+
+def test_golden_values_of_barlow():
+    student, teacher, contrastive, _ = told()
+    agreement, redundancy = [], []
+    for towers in list(zip(numpy_pairs(student), numpy_pairs(teacher)))[:2]:
+        own, taught = ((rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5) for rows in towers)
+        c = np.array([[np.mean(own[:, d] * taught[:, e]) for e in range(6)] for d in range(6)])
+        agreement.append(sum((1 - c[d, d]) ** 2 for d in range(6)))
+        redundancy.append(sum(c[d, e] ** 2 for d in range(6) for e in range(6) if d != e))
+    agreement, redundancy = np.mean(agreement), np.mean(redundancy)
+    near(ask("barlow", student, teacher), {"loss": contrastive + agreement + 0.0051 * redundancy,
+                                           "contrastive": contrastive, "agreement": agreement,
+                                           "redundancy": redundancy})
 
 
 @pytest.mark.parametrize("form", ("pairs", "rows"))

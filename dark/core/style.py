@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.colors import hsv_to_rgb, to_hex
 
 from . import paths
 from .repro import atomic_write
@@ -123,14 +124,17 @@ def text_table(
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #aca8c7bd
 class Colours(dict):
-    "Colours by name; a recipe without one gets the next that is free."
+    "Colours by name; a recipe without one gets the next that is free, or else a hue of its own."
     free = ("#F0E442", "#882255", "#999933", "#AA4499", "#88CCEE", "#332288", "#117733", "#44AA99")
 
     def __missing__(self, name):
         if name not in recipes:
             raise KeyError(f"{name!r} has no colour: name a recipe, or add it to dark.core.style.colours")
-        others = [recipe for recipe in recipes if recipe not in self]
-        return self.free[others.index(name) % len(self.free)]
+        at = [recipe for recipe in recipes if recipe not in self].index(name)
+        if at < len(self.free):
+            return self.free[at]
+        # By the golden section the next hue lies far from those before it, however many there are.
+        return to_hex(hsv_to_rgb((at * 0.618034 % 1, 0.5, 0.8)))
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #6788d2e6
 colours = Colours({

@@ -287,7 +287,7 @@ def seat_voices(
         rows += [told for voice in found for told in voice]
     return rows
 
-# %% ../../nbs/lib/5_distil/09_sweeps.ipynb #c9e93b2a
+# %% ../../nbs/lib/5_distil/09_sweeps.ipynb #db0df5aa
 def sweep(
     names: tuple = tuple(studies),  # of studies
     base: str = "phantom",
@@ -313,4 +313,4 @@ def sweep(
         bar = tqdm(total=len(cases), initial=len(done), desc="students", unit="student")
         jobs = [(base, case.recipe, tuple(case.regime), case.seed) for case in todo]
         in_parallel(measure_case, jobs, "students", workers, bar, keep=keep)
-    return rows
+    return [r for r in ledger.rows() if r["stage"] == SWEEP_STAGE]
