@@ -13,7 +13,8 @@ from dark.paper.claims import claims, markdown_claims, vit_gmacs
 from dark.paper.verdicts import family, judges, not_run, verdicts
 
 FOLDER = ROOT / "data" / "reference"
-IN_WORDS = {"3", "24", "26", "97", "98"}  # counts and ratios that the paper states, and prints in no table
+# Counts, ratios and differences that the paper states, and prints in no table
+IN_WORDS = {"3", "24", "26", "97", "98", "635", "0.06", "0.8"}
 REFERENCE = pd.read_csv(FOLDER / "paper_values.csv")
 DEFINITIONS = pd.read_csv(FOLDER / "claims.csv", keep_default_na=False)
 

@@ -36,7 +36,7 @@ from ..evaluate.answers import Answers, open_answers
 from ..loss import Embeddings
 from ..models.clip import parameters
 from ..models.named import Named, beside_text, open_model, save_named, weights_digest
-from ..methods import get_objective
+from ..methods import refuse_more
 from ..recipe import Training, get_recipe
 
 # %% ../../nbs/lib/5_distil/06_pair.ipynb #3bd1c1da
@@ -112,7 +112,7 @@ def check_settings(
     "ValueError in one sentence for settings that cannot be run."
     check_kinds(asdict(run), "the run")
     recipe = get_recipe(run.recipe)
-    get_objective(recipe.objective, "pairs")
+    refuse_more(recipe)
     if not (run.student and run.data and run.out):
         raise ValueError("student, data and out must be names, and one of them is empty")
     if recipe.needs_teacher and not run.teacher:

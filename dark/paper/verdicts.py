@@ -25,7 +25,7 @@ from ..models.released import COUNTED, PUBLIC, CORE_ML_STAGE, STUDENT, TEACHER
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #a115c455
 phantom_only = "on phantom only"
-verdicts = ("reproduced", "differs", phantom_only)  # or `not_run` and what it needs
+verdicts = ("reproduced", "differs", "undecided", phantom_only)  # or `not_run` and what it needs
 not_run = "not run: needs "
 least_seeds = 5
 needs_seeds = not_run + "more seeds"
