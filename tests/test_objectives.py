@@ -36,10 +36,19 @@ def rows(seed):
     return torch.randn(5, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
 
 
-def ask(name, student, teacher, progress=0.9):
+MEANING = torch.tensor([[1, 0], [2, 1], [0, 0], [2, 2], [1, 0], [2, 1], [2, 0], [0, 0]])  # across the two ranks
+
+
+def evidence(name, meaning):
+    "What a recipe's objective asks beside the settings."
+    wanted = inspect.signature(get_objective(get_recipe(name).objective, "pairs")).parameters
+    return {"meaning": meaning} if "meaning" in wanted else {}
+
+
+def ask(name, student, teacher, progress=0.9, meaning=MEANING):
     recipe = get_recipe(name)
-    taught = teacher if recipe.needs_teacher else None
-    return get_objective(recipe.objective, "pairs")(student, taught, progress, **recipe.settings)
+    taught, known = teacher if recipe.needs_teacher else None, evidence(name, meaning)
+    return get_objective(recipe.objective, "pairs")(student, taught, progress, **recipe.settings, **known)
 
 
 def ask_rows(name, logits, teacher, targets, progress=0.9):
@@ -91,7 +100,8 @@ def test_order_of_the_batch_changes_nothing(name):
     order = torch.randperm(RANKS * PAIRS, generator=torch.Generator().manual_seed(2))
     both = pairs(0, 14.0), pairs(1, 20.0)
     mixed = [e._replace(image=e.image[order], text=e.text[order]) for e in both]
-    torch.testing.assert_close(ask(name, *mixed), ask(name, *both), rtol=1e-10, atol=1e-10)
+    found = ask(name, *mixed, meaning=MEANING[order])
+    torch.testing.assert_close(found, ask(name, *both), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ON_ROWS)
@@ -114,7 +124,7 @@ def gathered(name, own):
     halves = [e._replace(image=e.image[own], text=e.text[own]) for e in (student, teacher)]
     if not get_recipe(name).needs_teacher:
         halves[1] = None
-    loss = compare_pairs(Here(name), *halves, 5.0)["loss"]
+    loss = compare_pairs(Here(name), *halves, 5.0, **evidence(name, MEANING[own]))["loss"]
     loss.backward()
     return [loss.detach(), student.image.grad, student.text.grad]
 
@@ -349,6 +359,96 @@ def test_golden_values_of_two_weights(form):
     contrastive, diag, off_diag = np.mean(terms, axis=0)
     near(found, {"loss": contrastive + on * diag + off * off_diag, "contrastive": contrastive, "diag": diag,
                  "off_diag": off_diag, "w_diag": on, "w_off": off})
+
+
+def dark_parts(change):
+    "Contrastive, diag and off_diag of pairs whose teacher's probabilities are changed, mean of both directions."
+    student, teacher = (s * i @ t.T for i, t, s in (numpy_pairs(pairs(0, 14.0)), numpy_pairs(pairs(1, 20.0))))
+    terms = []
+    for own, taught in ((student, teacher), (student.T, teacher.T)):
+        log_q, p, hit = log_softmax(own), change(np.exp(log_softmax(taught))), np.diag_indices(len(own))
+        off = p.copy()
+        off[hit] = 0
+        terms.append([-log_q[hit].mean(), -(p[hit] * log_q[hit]).mean(), -(off * log_q).sum() / len(own)])
+    return np.mean(terms, axis=0)
+
+
+def expected_parts(change, on, off):
+    contrastive, diag, off_diag = dark_parts(change)
+    return {"loss": contrastive + on * diag + off * off_diag, "contrastive": contrastive, "diag": diag,
+            "off_diag": off_diag, "w_diag": on, "w_off": off}
+
+
+def related(one, other):
+    "Of two captions, each a plane and a sub-plane."
+    if one[0] == 0 or one[0] != other[0]:
+        return 0.0
+    return 1.0 if one[1] == other[1] else 0.5
+
+
+@pytest.mark.parametrize("progress, off", ((0.3, 2 - 2.8 * 0.3), (0.9, 0.0)))
+def test_golden_values_of_clipped(progress, off):
+    found = ask("dark-clipped", pairs(0, 14.0), pairs(1, 20.0), progress)
+    near(found, expected_parts(lambda p: p, 1.0, off))
+
+
+def test_golden_values_of_permuted():
+    "The match keeps its share, and the rest of every row is the same numbers elsewhere: only off_diag can differ."
+    found = ask("static-permuted", pairs(0, 14.0), pairs(1, 20.0))
+    contrastive, diag, off_diag = dark_parts(lambda p: p)
+    assert (found["w_diag"], found["w_off"]) == (1, 1)
+    np.testing.assert_allclose([float(found["contrastive"]), float(found["diag"])], [contrastive, diag], rtol=1e-7)
+    assert abs(float(found["off_diag"]) - off_diag) > 1e-3
+    np.testing.assert_allclose(float(found["loss"].detach()), contrastive + diag + float(found["off_diag"]), rtol=1e-7)
+
+
+def test_golden_values_of_uniform():
+    def spread(p):
+        return np.array([[row[i] if i == j else (1 - row[i]) / (len(p) - 1) for j in range(len(p))]
+                         for i, row in enumerate(p)])
+    found = ask("dark-uniform", pairs(0, 14.0), pairs(1, 20.0))
+    near(found, expected_parts(spread, 1.0, 2 - 2.8 * 0.9))
+
+
+@pytest.mark.parametrize("progress", (0.3, 0.9))
+def test_golden_values_of_bounded(progress):
+    student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+    own, taught = (s * i @ t.T for i, t, s in map(numpy_pairs, (student, teacher)))
+    repelled = 0.0
+    for q, p in ((np.exp(log_softmax(a)), np.exp(log_softmax(b))) for a, b in ((own, taught), (own.T, taught.T))):
+        repelled += sum(-p[i, j] * np.log(sum(q[i, k] for k in range(len(q)) if k != j)) / len(q) / 2
+                        for i in range(len(q)) for j in range(len(q)) if j != i)
+    expected, off = expected_parts(lambda p: p, 1.0, 2 - 2.8 * progress), 2 - 2.8 * progress
+    if off < 0:
+        expected["loss"] = expected["contrastive"] + expected["diag"] + abs(off) * repelled
+    near(ask("dark-bounded", student, teacher, progress), expected | {"repelled": repelled})
+
+
+def test_golden_values_of_class_prior():
+    meaning = MEANING.tolist()
+
+    def share(p):
+        rows = []
+        for i, row in enumerate(p):
+            kin = [0.0 if j == i else related(meaning[i], meaning[j]) for j in range(len(p))]
+            kin = kin if sum(kin) else [float(j != i) for j in range(len(p))]
+            rows.append([row[i] if j == i else (1 - row[i]) * kin[j] / sum(kin) for j in range(len(p))])
+        return np.array(rows)
+
+    near(ask("class-prior", pairs(0, 14.0), pairs(1, 20.0)), expected_parts(share, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("name, same, different", (("dark-cross", 1.0, 2 - 2.8 * 0.9),
+                                                   ("dark-same", 2 - 2.8 * 0.9, 2 - 2 * 0.9)))
+def test_golden_values_of_by_meaning(name, same, different):
+    words, size = MEANING.tolist(), len(MEANING)
+    alike = np.array([[i != j and related(words[i], words[j]) == 1 for j in range(size)] for i in range(size)])
+    assert alike.sum() == 4  # two captions of plane 1, and two of the same part of plane 2
+    contrastive, diag, off_same = dark_parts(lambda p: p * (alike | np.eye(size, dtype=bool)))
+    rest = dark_parts(lambda p: p * ~alike)[2]
+    near(ask(name, pairs(0, 14.0), pairs(1, 20.0)),
+         {"loss": contrastive + diag + same * off_same + different * rest, "contrastive": contrastive, "diag": diag,
+          "same": off_same, "different": rest, "w_diag": 1.0, "w_same": same, "w_off": different})
 
 
 def test_a_key_holds_the_code_of_its_own_objective_only():
