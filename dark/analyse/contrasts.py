@@ -6,7 +6,7 @@
 __all__ = ['made_up_sweeps', 'study_scores', 'count_students', 'students_told', 'contrast', 'contrast_rows', 'paired_cases',
            'improvement']
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #8d7ca343
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #cdf9b99c
 import re
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..core.stats import Paired, holm, paired_t
 from ..recipe import recipes
 from ..regimes import SWEEP_STAGE, all_cases, studies
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #6112699e
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #96cd5654
 def made_up_sweeps(
     names: tuple = ("ablation",),  # of studies
     share: float = 1.0,  # of their students that are measured
@@ -25,8 +25,9 @@ def made_up_sweeps(
     "Made-up measurements of the sweeps as the ledger would hold them."
     rows, cases = [], all_cases(names)
     for case in cases[: round(share * len(cases))]:
-        held, regime, noise = recipes[case.recipe], case.regime, np.random.default_rng([case.seed, *case.name.encode()])
-        on, off = (held.diag[1], held.off_diag[1]) if held.lines else (1, 0.3)
+        lines, regime = recipes[case.recipe].lines, case.regime
+        noise = np.random.default_rng([case.seed, *case.name.encode()])
+        on, off = (lines[w][1] for w in ("w_diag", "w_off")) if {"w_diag", "w_off"} <= set(lines) else (1, 0.3)
         value = 0.72 + 0.03 * np.log2(regime.pairs / 6144) + 0.02 * on - 0.05 * regime.misled * max(off, 0)
         value += 0.02 * max(-off, 0) * (2 * regime.misled + np.log2(12288 / regime.pairs) - 1) + 0.01 * max(off, 0)
         value = (0.35 if off < -(1 + 0.12 * on) / 0.88 else value) + noise.normal(0, 0.006)
@@ -45,7 +46,7 @@ def made_up_sweeps(
                      for metric, number in told.items()]
     return [{"stage": SWEEP_STAGE, **record} for record in rows]
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #166d9abd
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #996e77c7
 def study_scores(
     ledger: pd.DataFrame,  # of profile sweeps
     metric: str = "avg",
@@ -56,7 +57,7 @@ def study_scores(
                   & ledger["epoch"].isna() & ledger["seed"].notna()]
     return held.pivot(index="seed", columns="name", values="value")
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #ab7192f3
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #96c8ed5d
 def count_students(
     ledger: pd.DataFrame,  # of profile sweeps
     study: str,  # its name
@@ -68,7 +69,7 @@ def count_students(
         raise NotMeasured("needs `dark_paper --profile sweeps`")
     return known, len(cases)
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #61d30d76
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #5afe5888
 def students_told(
     ledger: pd.DataFrame,  # of profile sweeps
     study: str,  # its name
@@ -77,7 +78,7 @@ def students_told(
     known, of_all = count_students(ledger, study)
     return f"{known} of {of_all} students are measured."
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #6218ccbc
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #1169a4a6
 def contrast(
     ledger: pd.DataFrame,  # of profile sweeps
     expression: str,  # names of cases with " + " and " - " between them
@@ -93,7 +94,7 @@ def contrast(
         raise NotMeasured(f"needs `dark_paper --profile sweeps`: there is no {what}")
     return sum(held[name] * (1 if sign == "+" else -1) for sign, name in terms).rename(expression)
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #84b5b213
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #968fd685
 def contrast_rows(
     ledger: pd.DataFrame,  # of profile sweeps
     registered: pd.DataFrame,  # rows of registered.csv
@@ -115,7 +116,7 @@ def contrast_rows(
         rows.append(row(name, metric.replace("/minus_", "/p_holm_"), p, "1", n=test.n))
     return as_table([{"stage": SWEEP_STAGE, **record} for record in rows])
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #86529704
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #0064e8a3
 def paired_cases(
     scores: pd.DataFrame,  # of `study_scores`
     better: str,  # name of a case
@@ -128,7 +129,7 @@ def paired_cases(
             return paired_t(both[better], both[worse])
     return Paired(np.nan, np.nan, np.nan, np.nan, np.nan, 0)
 
-# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #47684e5f
+# %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #55e06810
 def improvement(
     x,  # (n,) one measurement a run
     y,  # (m,) of the other model

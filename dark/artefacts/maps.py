@@ -7,7 +7,7 @@ __all__ = ['BROKEN', 'MARKED', 'DARK', 'SHUFFLED', 'VARIED', 'LEVELS', 'ASIDE', 
            'figure_plane', 'caption_plane', 'table_map', 'figure_map', 'caption_map', 'markdown_map', 'table_lines',
            'figure_lines', 'caption_lines']
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #cbec9854
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #37e47aef
 from math import isfinite
 
 import matplotlib.pyplot as plt
@@ -19,9 +19,9 @@ from ..analyse.contrasts import paired_cases, students_told, study_scores
 from ..core.stats import holm, mean_sd_ci
 from ..core.style import colours, markdown_table, number, p_value, with_interval
 from ..recipe import ENDS, recipes
-from ..regimes import MAPPED, PLANE, SWEEP_STAGE, Regime, case_of, studies
+from ..regimes import MAPPED, PLANE, SWEEP_STAGE, case_of, studies
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #afd3d6c4
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #327e02d9
 def match_share(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> float:  # 0..1; nan if it was not measured
@@ -29,7 +29,7 @@ def match_share(
     held = (ledger["stage"] == SWEEP_STAGE) & (ledger["name"] == "teacher") & (ledger["metric"] == "voice/p_match")
     return float(ledger.loc[held, "value"].mean())
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #694b8d83
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #5ea8404f
 BROKEN = 0.1  # of Avg, below the best cell
 
 
@@ -49,16 +49,16 @@ def table_plane(
     table = pd.DataFrame(rows)
     return table.assign(p_holm_static=holm(table["p_static"]), broken=table["avg"] < table["avg"].max() - BROKEN)
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #8f90468f
-MARKED = ("dark-b2-e-0.8", "static-kd", "zero-off", "anneal-b2-e0", "coupled-b1-e-0.8")
-
-
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #4f1f2bd3
 def _place(value, ends):
     "Where a weight lies on an axis of cells; beyond the first and the last end, as between the two next to it."
     index = np.arange(len(ends))
     outside = [(index[k] + (value - ends[k]) * (index[m] - index[k]) / (ends[m] - ends[k]))
                for k, m in ((0, 1), (-1, -2))]
     return np.where(value < ends[0], outside[0], np.where(value > ends[-1], outside[1], np.interp(value, ends, index)))
+
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #eb08aa0e
+MARKED = ("dark-b2-e-0.8", "static-kd", "zero-off", "anneal-b2-e0", "coupled-b1-e-0.8")
 
 
 def figure_plane(
@@ -79,7 +79,7 @@ def figure_plane(
         tint = "white" if shown.norm(value) < 0.55 else "black"
         ends = [recipes[name].diag[1] == on[x] and recipes[name].off_diag[1] == off[y] for name in MARKED]
         names = "\n".join(name for name, here in zip(MARKED, ends) if here)
-        ax.text(x, y + (0.18 if names else 0), number(value, 3), ha="center", va="center", color=tint)
+        ax.text(x, y + 0.18, number(value, 3), ha="center", va="center", color=tint)
         ax.text(x, y - 0.2, names, ha="center", va="center", color=tint, fontsize=7)
     if isfinite(share):
         weights = np.linspace(on[0] - 1, on[-1] + 1, 200)
@@ -87,33 +87,35 @@ def figure_plane(
                 label=f"pull of the softmax turns round (p = {share:.3f})")
         fig.legend(loc="outside lower center")
     ax.set(xlim=(-0.5, len(on) - 0.5), ylim=(-0.5, len(off) - 0.5), xlabel="$w_{diag}$ at the end",
-           ylabel="$w_{off}$ at the end", xticks=range(len(on)), yticks=range(len(off)), xticklabels=on, yticklabels=off)
+           ylabel="$w_{off}$ at the end", xticks=range(len(on)), yticks=range(len(off)))
+    ax.set(xticklabels=on, yticklabels=off)
     ax.spines[:].set_visible(False)
     fig.colorbar(shown, ax=ax, label="test Avg, mean over seeds", extend="min", shrink=0.85)
     return fig
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #93d685d2
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #1ba40233
 def caption_plane(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:
     "Caption: which cell is best, and where the map breaks."
     table, share = table_plane(ledger), match_share(ledger)
     best, broken = table.loc[table["avg"].idxmax()], table[table["broken"]]
-    text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); hatched: "
-            f"not measured. Small names: recipes of the paper that end there, by another way if they start elsewhere. "
-            f"Colours end {BROKEN} below the best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, w_off "
-            f"{best['w_off']}. ")
+    text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); "
+            f"hatched: not measured. Small names: recipes of the paper that end there, by another way if they start "
+            f"elsewhere. Colours end {BROKEN} below the best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
+            f"w_off {best['w_off']}. ")
     where = ", ".join(f"({line.w_diag}, {line.w_off})" for line in broken.itertuples())
     text += (f"The map breaks (more than {BROKEN} below the best) in {len(broken)} of {len(table)} cells: {where}. "
              if len(broken) else "The map breaks nowhere. ")
     if isfinite(share):
         beyond = table["beyond"]
-        text += (f"Orange: beyond it the pull of the whole softmax turns round, w_off = -(1 + w_diag p)/(1 - p) with the "
-                 f"measured p = {share:.3f}; of the {beyond.sum()} cells beyond it {(beyond & table['broken']).sum()} "
-                 f"break, of the {(~beyond).sum()} before it {(~beyond & table['broken']).sum()}. ")
+        text += (f"Orange: beyond it the pull of the whole softmax turns round, w_off = -(1 + w_diag p)/(1 - p) with "
+                 f"the measured p = {share:.3f}; of the {beyond.sum()} cells beyond it "
+                 f"{(beyond & table['broken']).sum()} break, of the {(~beyond).sum()} before it "
+                 f"{(~beyond & table['broken']).sum()}. ")
     return text + students_told(ledger, "plane")
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #77d239d8
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #2a9a4791
 DARK, SHUFFLED = "dark-b2-e-0.8", "dark-permuted"
 VARIED = {"truth": "misled", "capacity": "student"}  # study -> the field that has a line for each value
 
@@ -123,7 +125,7 @@ def table_map(
     study: str,  # "truth" or "capacity"
     against: str,  # recipe
 ) -> pd.DataFrame:  # recipe, pairs, the varied field, truth, seeds, avg, against, difference, low, high, p, p_holm
-    "A recipe minus another in every regime; Holm over the regimes of a recipe. NotMeasured if the study has no student."
+    "A recipe minus another in every regime, Holm over those of a recipe; NotMeasured if the study has no student."
     students_told(ledger, study)
     scores, truth, rows = study_scores(ledger), study_scores(ledger, "voice/truth"), []
     for recipe in (DARK, SHUFFLED):
@@ -141,7 +143,7 @@ def table_map(
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_holm=table.groupby("recipe")["p"].transform(holm) if len(table) else [])
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #8d808382
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #f5fd9ea1
 LEVELS = ("#0072B2", "#E69F00", "#C2185B")  # colours of the values of a field, in order
 
 
@@ -151,7 +153,7 @@ def _level(study, value, truth):
         return f"{value} student"
     return f"misled {value:.0%}" + ("" if np.isnan(truth) else f" (truth {truth:.2f})")
 
-
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #937cee66
 def figure_map(
     ledger: pd.DataFrame,  # of profile sweeps
     study: str,  # "truth" or "capacity"
@@ -171,7 +173,8 @@ def figure_map(
                         label=_level(study, value, lines["truth"].iloc[0]))
         ax.axhline(0, color="black", lw=0.8, zorder=0)
         pairs = sorted({regime.pairs for regime in studies[study].regimes})
-        ax.set(xscale="log", xlabel="training pairs", title=f"({letter}) {recipe}", xlim=(0.85 * pairs[0], 1.18 * pairs[-1]))
+        ax.set(xscale="log", xlabel="training pairs", title=f"({letter}) {recipe}",
+               xlim=(0.85 * pairs[0], 1.18 * pairs[-1]))
         ax.set_xticks(pairs, labels=map(str, pairs))
         ax.minorticks_off()
         ax.grid(axis="y", alpha=0.3)
@@ -181,9 +184,10 @@ def figure_map(
         fig.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
     return fig
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #182b4699
-ASIDE = {"truth": "share of the captions that named the wrong sub-plane to the teacher (in the legend the measured share of "
-                  "its non-target softmax on pairs of the same meaning)", "capacity": "size of the student"}
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #98882e4c
+ASIDE = {"truth": "share of the captions that named the wrong sub-plane to the teacher (in the legend the measured "
+                  "share of its non-target softmax on pairs of the same meaning)",
+         "capacity": "size of the student"}
 
 
 def caption_map(
@@ -197,15 +201,17 @@ def caption_map(
         own = table[table["recipe"] == recipe]
         sides = []
         for side, lines in (("above", own[own["low"] > 0]), ("below", own[own["high"] < 0])):
-            where = [f"{line['pairs']} pairs, {_level(study, line[field], np.nan)}" for line in lines.to_dict("records")]
-            sides.append(f"{side} zero in {len(where)} of {len(own)} regimes" + (f" ({'; '.join(where)})" if where else ""))
+            where = [f"{_level(study, value, np.nan)}: {', '.join(map(str, held['pairs']))} pairs"
+                     for value, held in lines.groupby(field, sort=False)]
+            told = f" ({'; '.join(where)})" if where else ""
+            sides.append(f"{side} zero in {len(lines)} of {len(own)} regimes{told}")
         text.append(f"({letter}) {recipe}: its interval lies {', '.join(sides)}." if len(own)
                     else f"({letter}) {recipe}: not measured yet.")
-    return (f"Test Avg minus {against} over the pairs that the student sees, at as many steps, and over the {ASIDE[study]}; "
-            f"means over seeds of paired differences with 95% t-intervals, each interval by itself. {' '.join(text)} "
-            f"{students_told(ledger, study)}")
+    return (f"Test Avg minus {against} over the pairs that the student sees, at as many steps, and over the "
+            f"{ASIDE[study]}; means over seeds of paired differences with 95% t-intervals, each by itself, with no "
+            f"adjustment. {' '.join(text)} {students_told(ledger, study)}")
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #a13a0a10
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #3efb349c
 def markdown_map(
     ledger: pd.DataFrame,  # of profile sweeps
     study: str,  # "truth" or "capacity"
@@ -213,8 +219,9 @@ def markdown_map(
 ) -> str:
     "The table for people."
     table, field = table_map(ledger, study, against), VARIED[study]
-    shown = [{"recipe": line["recipe"], "pairs": line["pairs"], field: line[field], "truth": number(line["truth"], 2),
-              "seeds": line["seeds"], "Avg": number(line["avg"], 3), against: number(line["against"], 3),
+    shown = [{"recipe": line["recipe"], "pairs": line["pairs"], field: line[field]}
+             | ({"truth": number(line["truth"], 2)} if study == "truth" else {})
+             | {"seeds": line["seeds"], "Avg": number(line["avg"], 3), against: number(line["against"], 3),
               "difference": with_interval(line | {"difference_low": line["low"], "difference_high": line["high"]},
                                           "difference", 3),
               "p (Holm)": f"{p_value(line['p'])} ({p_value(line['p_holm'])})"} for line in table.to_dict("records")]
@@ -222,7 +229,7 @@ def markdown_map(
     return f"{head}{markdown_table(pd.DataFrame(shown))}\n{students_told(ledger, study)}\n" if shown else (
         f"{head}No regime has both yet. {students_told(ledger, study)}\n")
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #9f112184
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #cac7cb75
 CHOSEN = {"temperature": ("tau", "temperature of the teacher"), "batch": ("batch", "pairs a step"),
           "length": ("epochs", "epochs")}
 
@@ -244,7 +251,7 @@ def table_lines(
         students_told(ledger, "temperature")
     return pd.DataFrame(rows)
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #33c021d9
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #756664bf
 def figure_lines(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> plt.Figure:
@@ -256,7 +263,7 @@ def figure_lines(
         for k, name in enumerate(MAPPED):
             own = table[(table["study"] == study) & (table["name"] == name)].sort_values("value")
             if len(own):
-                x = own["value"] * 1.03 ** (k - (len(MAPPED) - 1) / 2)  # beside one another, not on top
+                x = own["value"] * 1.045 ** (k - (len(MAPPED) - 1) / 2)  # beside one another, not on top
                 ax.vlines(x, own["low"], own["high"], color=colours[name], lw=2.5, alpha=0.4)
                 ax.plot(x, own["avg"], "-o", color=colours[name], ms=4, lw=1.4, label=name)
         ax.set(xscale="log", xlabel=what, title=f"({letter}) {study}")
@@ -268,18 +275,19 @@ def figure_lines(
     fig.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
     return fig
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #eefb43d1
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #8abb1e3b
 def caption_lines(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:
     "Caption: which recipe is best at each value."
     table, told = table_lines(ledger), []
-    for study, (field, _) in CHOSEN.items():
+    for study in CHOSEN:
         own = table[table["study"] == study]
         if len(own):
             best = own.loc[own.groupby("value")["avg"].idxmax()]
-            told.append(f"{study}: " + ", ".join(f"{line.name} at {line.value:g}" for line in best.itertuples(index=False))
-                        + f" ({students_told(ledger, study).rstrip('.')})")
-    return ("Test Avg of recipes over (a) the temperature of the teacher, (b) the batch, whose root the learning rate goes "
-            "with, (c) the length of the training; means over seeds with 95% t-intervals. Recipes without a teacher are the "
-            f"same at every temperature. Largest mean, which need not be sure: {'; '.join(told)}.")
+            names = "; ".join(f"{name} at {', '.join(f'{value:g}' for value in lines['value'])}"
+                              for name, lines in best.groupby("name", sort=False))
+            told.append(f"{study.capitalize()}: {names} ({students_told(ledger, study).rstrip('.')})")
+    return ("Test Avg of recipes over (a) the temperature of the teacher, (b) the batch, whose root the learning rate "
+            "goes with, (c) the length of the training; means over seeds with 95% t-intervals. Recipes without a "
+            f"teacher are the same at every temperature. Largest means, which need not be sure. {'. '.join(told)}.")

@@ -6,32 +6,32 @@
 __all__ = ['GROUPS', 'AGAINST', 'ABLATION_NOTES', 'READINGS', 'best_weights', 'table_ablation', 'markdown_ablation',
            'figure_ablation', 'caption_ablation', 'table_selection', 'markdown_selection']
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #651cd60b
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #31150e87
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from ..analyse.contrasts import improvement, paired_cases, students_told, study_scores
 from ..core.stats import holm, mean_sd_ci
-from ..core.style import colours, interval, markdown_table, number, p_value, with_interval
-from ..regimes import MECHANISM, SCHEDULES, SWEEP_STAGE, WEIGHTS
+from ..core.style import colours, markdown_table, number, p_value, with_interval
+from ..regimes import MECHANISM, SCHEDULES, SWEEP_STAGE, WEIGHED
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #fdbe4621
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #76a34634
 def best_weights(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> dict:  # method -> recipe; none for a method that was not measured
     "The weight of each method that is best on validation."
     scores, chosen = study_scores(ledger, split="val"), {}
-    for method, names in WEIGHTS.items():
+    for method, names in WEIGHED.items():
         held = scores[[name for name in names if name in scores]]
         if held.size:
             shared = held.dropna()
             chosen[method] = (shared if len(shared) else held).mean().idxmax()
     return chosen
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #c51e9424
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #10a75297
 GROUPS = {"Schedules of the paper": SCHEDULES, "Controls of the mechanism": MECHANISM,
-          "Methods of others": tuple(WEIGHTS)}
+          "Methods of others": tuple(WEIGHED)}
 AGAINST = {"static": "static-kd", "anneal": "anneal-b2-e0"}  # column -> what is subtracted
 
 
@@ -40,7 +40,7 @@ def _mean_of(ledger, metrics):
     held = ledger[(ledger["stage"] == SWEEP_STAGE) & ledger["metric"].str.startswith(metrics)]
     return held.groupby("name")["value"].mean()
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #ffaaa326
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #3a1f8609
 def table_ablation(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> pd.DataFrame:  # group, name, seeds, avg, minus_static, minus_anneal, their ends and p, improvement, agreement, kl
@@ -65,18 +65,18 @@ def table_ablation(
         table[f"p_holm_{what}"] = holm(table[f"p_{what}"])
     return table.assign(agreement=table["name"].map(alike), kl=table["name"].map(apart))
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #5d879bb2
-ABLATION_NOTES = """{told} Mean Avg on the test pictures with its 95% t-interval over seeds. *Minus*: paired by seed, since
-each seed has its own teacher and pictures, with 95% t-intervals; p of the paired t-test, in parentheses Holm's over all
-rows of that column. *Minus static-kd* asks whether it is better than plain imitation, *minus anneal-b2-e0* whether it is
-better than DARK's own schedule that stops at zero and never repels. *P(better)*: probability that a run of it is better
-than a run of static-kd, over all pairs of runs. *Agreement*: share of the test pictures on which the student decides as
-its teacher, mean of both benchmarks; *KL*: divergence of its probabilities from its teacher's, in nats. Of a method of
-others three weights were trained, a tenth of its authors', theirs, and ten times theirs; shown is the best on validation,
-named after its factor (*x0.1*, *x10*).
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #be21fa04
+ABLATION_NOTES = """{told} Mean Avg on the test pictures with its 95% t-interval over seeds. *Minus*: paired by seed,
+since each seed has its own teacher and pictures, with 95% t-intervals; p of the paired t-test, in parentheses Holm's
+over all rows of that column. *Minus static-kd* asks whether it is better than plain imitation, *minus anneal-b2-e0*
+whether it is better than DARK's own schedule that stops at zero and never repels. *P(better)*: probability that a run
+of it is better than a run of static-kd, over all pairs of runs. *Agreement*: share of the test pictures on which the
+student decides as its teacher, mean of both benchmarks; *KL*: divergence of its probabilities from its teacher's, in
+nats. Of a method of others three weights were trained, a tenth of its authors', theirs, and ten times theirs; shown
+is the best on validation, named after its factor (*x0.1*, *x10*).
 """
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #cee296e8
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #9f93fb9a
 def markdown_ablation(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:
@@ -98,7 +98,7 @@ def markdown_ablation(
         text.append(f"### {group}\n\n{markdown_table(pd.DataFrame(shown))}")
     return "\n".join([*text, ABLATION_NOTES.format(told=students_told(ledger, "ablation"))])
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #5372c870
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #308e4a8c
 def _places(table):
     "Rows of the figure, from the top: y of each row of the table, and of the heading of each group."
     rows, headings, y = {}, {}, 0
@@ -109,7 +109,7 @@ def _places(table):
         y += 0.4
     return rows, headings
 
-
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #cb6a88cb
 def figure_ablation(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> plt.Figure:
@@ -124,10 +124,11 @@ def figure_ablation(
             tint, ends = colours[line["name"]], [line[f"minus_{what}_low"], line[f"minus_{what}_high"]]
             ax.plot(ends, [y, y], color=tint, lw=3.5, alpha=0.5, solid_capstyle="butt")
             sure = line[f"p_holm_{what}"] < 0.05
-            ax.plot(line[f"minus_{what}"], y, "o", color=tint, ms=6, mec="black", mew=0.6, mfc=tint if sure else "white")
+            ax.plot(line[f"minus_{what}"], y, "o", ms=6, mec="black", mew=0.6, mfc=tint if sure else "white")
         ax.axvline(0, color="black", lw=0.8, zorder=0)
         ax.set(xlabel="difference in Avg", title=f"({letter}) minus {other}", ylim=(last + 0.8, -0.8))
         ax.grid(axis="x", alpha=0.3)
+        ax.locator_params(axis="x", nbins=6)
     for group, y in headings.items():
         axes[0].text(-0.02, y, group, transform=axes[0].get_yaxis_transform(), ha="right", va="center",
                      weight="bold", fontsize=9)
@@ -136,7 +137,7 @@ def figure_ablation(
         ax.tick_params(axis="y", length=0)
     return fig
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #e43a2c60
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #c8a44f54
 def caption_ablation(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:
@@ -153,7 +154,7 @@ def caption_ablation(
             f"95% t-intervals. Filled: p < 0.05 after Holm's adjustment over the rows of a panel. {' '.join(found)} "
             f"{students_told(ledger, 'ablation')}")
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #10cb73e1
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #10360863
 READINGS = {"last": ("avg", "last epoch"), "validation": ("selected/validation", "best on validation"),
             "reported": ("selected/reported", "best on the reported pictures")}
 
@@ -177,7 +178,7 @@ def table_selection(
             rows[-1] |= {reading: test.difference, f"{reading}_low": test.low, f"{reading}_high": test.high}
     return pd.DataFrame(rows)
 
-# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #9b8b8b51
+# %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #9f65aa5a
 def markdown_selection(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:
