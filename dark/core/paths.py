@@ -90,7 +90,7 @@ def given(
 ) -> list: # paths, sorted; none for a profile that makes all it reads
     "Files that the stages of a profile find, if they are there."
     mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else data
-    found = {"phantom": [teachers("phantom").glob("*")],
+    found = {"phantom": [teachers("phantom").glob("*")], "sweeps": [teachers("phantom").glob("*")],
              "hc18": [runs("phantom").glob("no-kd-s*/done.json"), mirror.glob("fetal_planes_db/frames/Images")],
              "paper": [runs("paper").glob("*-s*/model.pt"), raw.glob("*.sha256")]}
     return sorted(file for files in (found[profile] if profile in found else ()) for file in files)

@@ -380,9 +380,9 @@ def claims_text(
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #74d504ac
 page_notes = """*ours*: with its 95% interval, of one comparison at a time. *direction*: is the claimed order found or
-opposed (p < 0.05 after Holm), or undecided? Claims that one model is better than another are adjusted together, and need
-one answer on all measured settings of the processor (`65_processors`); C6, R2, H1 have tests of their own, T1 and F3
-intervals. The reason has the p."""
+opposed (p < 0.05 after Holm), or undecided? Claims that one model is better than another are adjusted together, and
+need one answer on all measured settings of the processor (`65_processors`); C6, R2, H1 have tests of their own, T1 and
+F3 intervals. The reason has the p."""
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #ca7e55f9
 def markdown_claims(
