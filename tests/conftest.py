@@ -55,6 +55,7 @@ def smoke():
     return dark_paper("--profile", "smoke", "--force", timeout=600)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items):
     "In several processes: what looks at the smoke run stays in one of them and begins, and so does each other file."
     for item in items:
