@@ -1,0 +1,42 @@
+"A hypothesis is older than the results that decide it; the history of the repository says so, where it is there."
+import re
+import subprocess
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+REGISTERED = pd.read_csv(ROOT / "data/reference/registered.csv")
+PROFILES = {"32_hc18": "hc18", "33_elsewhere": "hc18", "36_sweeps": "sweeps"}  # stage -> whose ledger
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def first_commit(text, file):
+    "Seconds of the first commit after which a file has a text; None if it never had."
+    found = git("log", "--format=%ct", "--reverse", f"-S{text}", "--", file).stdout.split()
+    return int(found[0]) if found else None
+
+
+def cases(name):
+    "The models that a hypothesis compares."
+    return re.split(r" [-+] ", name)
+
+
+@pytest.mark.skipif(git("rev-parse", "--is-shallow-repository").stdout.strip() != "false", reason="needs the history")
+@pytest.mark.parametrize("line", REGISTERED.to_dict("records"), ids=REGISTERED["id"])
+def test_the_hypothesis_was_there_before_its_results(line):
+    written = first_commit(f"{line['id']},", "data/reference/registered.csv")
+    assert written is not None or git("status", "--porcelain", "data/reference/registered.csv").stdout
+    ledger = f"data/results/{PROFILES[line['stage']]}.jsonl"
+    what = [f'"stage":"{line["stage"]}","name":"{name}",' for name in cases(line["name"])]
+    if line["stage"] != "36_sweeps":  # whose rows of other metrics may be older
+        what = [f'"name":"{line["name"]}","split":"test","metric":"{line["metric"]}"']
+    decided = [first_commit(text, ledger) for text in what]
+    assert written is None or all(at is None or written <= at for at in decided)
+
+
+def test_every_stage_has_a_ledger():
+    assert set(REGISTERED["stage"]) <= set(PROFILES) and REGISTERED["id"].is_unique
