@@ -67,7 +67,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/nbdev_test --n_workers 2
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-hard: export OMP_NUM_THREADS = 2
 test-hard: $(STAMP)

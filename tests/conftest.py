@@ -51,16 +51,8 @@ def dark_paper(*arguments, root=ROOT, **options):
 
 @pytest.fixture(scope="session")
 def smoke():
-    "The whole sequence on the smallest profile, run for real; used by every test that looks at its results."
+    "The whole sequence on the smallest profile, run for real; in test_pipeline.py alone, since each file has its process."
     return dark_paper("--profile", "smoke", "--force", timeout=600)
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items):
-    "In several processes: what looks at the smoke run stays in one of them and begins, and so does each other file."
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("smoke" if "smoke" in item.fixturenames else item.path.stem))
-    items.sort(key=lambda item: "smoke" not in item.fixturenames)
 
 
 def pytest_addoption(parser):

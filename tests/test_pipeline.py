@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 from conftest import ROOT, dark_paper, load
 
 from dark.core import paths
+from dark.core.ledger import Ledger, final_scores
 from dark.paper import run as pipeline
+from dark.paper.processors import measure_setting, settings
 from dark.paper.run import needed_items
 from dark.paper.stages import all_stages
+from dark.paper.verdicts import direction, family
 
 IMPORTS = "from pathlib import Path\nfrom dark.core.ledger import Ledger, row\nfrom dark.core.repro import sha256"
 MEASURE = "Ledger(profile).write('{stem}', [row('no-kd', 'avg', {value}, 'fraction')])"
@@ -428,3 +432,17 @@ def test_smoke_is_not_run_twice(smoke):
     assert set(statuses) == {stage.stem for stage in all_stages("smoke")}
     assert {stem: s for stem, s in statuses.items() if s != "unchanged" and not s.startswith("not run: needs")} == {}
     assert (ROOT / "data/results/smoke.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(not settings(), reason="this processor has no older instructions to be told to use")
+def test_smoke_on_an_older_processor(smoke):
+    "The whole default on another kind of processor: numbers move, what is said of them does not."
+    shown, other = Ledger("smoke").read(), measure_setting("smoke", "default/threads-1")
+    verdicts = []
+    for ledger in (shown[shown["stage"] == "40_zero_shot"], other):
+        found = family(pd.read_csv(ROOT / "data/reference/claims.csv", keep_default_na=False), ledger)
+        verdicts.append({claim: direction(*test) for claim, test in found.items()})
+    assert verdicts[0] == verdicts[1] and {"P1", "C8", "R3"} <= set(verdicts[0])
+    for name in ("teacher", "no-kd", "dark-b2-e-0.8"):
+        one, two = (final_scores(ledger, name, "avg") for ledger in (shown, other))
+        assert one.index.equals(two.index) and (one - two).abs().max() < 0.2

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGE', 'NOTES', 'OUTSIDE', 'frames_note', 'table_elsewhere', 'markdown_elsewhere', 'markdown_registered',
-           'figure_elsewhere', 'caption_elsewhere', 'outside_line']
+           'registered_in_words', 'figure_elsewhere', 'caption_elsewhere', 'outside_line']
 
 # %% ../../nbs/lib/8_artefacts/07_elsewhere.ipynb #d14f67cd
 import matplotlib.pyplot as plt
@@ -110,6 +110,21 @@ def markdown_registered(
         "points [95%]": [interval(*cell, 1) for cell in points.to_numpy()],
         "p (Holm)": [p_value(p) for p in judged["p"]], "verdict": judged["verdict"]})
     return "\nWritten down before these runs (`data/reference/registered.csv`):\n\n" + markdown_table(shown)
+
+# %% ../../nbs/lib/8_artefacts/07_elsewhere.ipynb #3f40480f
+def registered_in_words(
+    judged,  # of `dark.paper.verdicts.judge_registered`
+) -> str:  # Markdown: a sentence for each verdict that was given
+    "What was found, opposed and left undecided, in points."
+    sentences = []
+    for verdict in ("found", "opposed", "undecided"):
+        lines = judged[judged["verdict"] == verdict]
+        told = "; ".join(f"{line['hypothesis']} ({interval(*(100 * line[k] for k in ('value', 'low', 'high')), 1)})"
+                         for line in lines.to_dict("records"))
+        sentences += [f"**{verdict.capitalize()}**: {told}."] if told else []
+    waiting = (judged["verdict"] == "not run").sum()
+    sentences += [f"**Not run yet**: {waiting} of {len(judged)}."] if waiting else []
+    return "\n\n".join(sentences)
 
 # %% ../../nbs/lib/8_artefacts/07_elsewhere.ipynb #4aee8547
 def _draw_both(ax, inside, outside, shown):
