@@ -51,7 +51,7 @@ def dark_paper(*arguments, root=ROOT, **options):
 
 @pytest.fixture(scope="session")
 def smoke():
-    "The whole sequence on the smallest profile, run for real; in test_pipeline.py alone, since each file has its process."
+    "The whole sequence on the smallest profile, run for real; for test_pipeline.py alone, as files run side by side."
     return dark_paper("--profile", "smoke", "--force", timeout=600)
 
 

@@ -254,7 +254,8 @@ def brain_maps(
     names: tuple,  # of `dark.models.clip.model_names`
 ) -> pd.DataFrame:  # subplane; <method>|<model>|x and |y for every map
     "Coordinates of the brain pictures, one row a picture."
-    subplane, which = pictures(profile.name).subplane, [(method, name) for method in ("UMAP", "t-SNE") for name in names]
+    subplane = pictures(profile.name).subplane
+    which = [(method, name) for method in ("UMAP", "t-SNE") for name in names]
     jobs = [(profile.name, name, method) for method, name in which]
     drawn = in_parallel(map_brains, jobs, "maps", min(len(jobs) // 2, os.cpu_count()))  # two jobs pay for a process
     table = {f"{method}|{name}|{axis}": xy[:, i]

@@ -318,4 +318,5 @@ def all_facts(
 ) -> list:  # ledger rows
     "What is measured of the teachers of all seeds, several at a time."
     jobs = [(profile.name, seed, file) for seed, file in files.items()]
-    return [row for facts in in_parallel(facts_of, jobs, "teachers judged", min(len(jobs), os.cpu_count())) for row in facts]
+    found = in_parallel(facts_of, jobs, "teachers judged", min(len(jobs), os.cpu_count()))
+    return [fact for facts in found for fact in facts]
