@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..core.compute import save_tensors
 from ..core.repro import atomic_write
-from ..loss import Embeddings, gather_embeddings, gather_rows
+from ..loss import Embeddings, gather_embeddings
 from ..models.clip import to_input
 from ..methods import get_objective
 from ..recipe import Recipe, Training
@@ -222,26 +222,22 @@ def compare_pairs(
     pairs: Embeddings,  # of the student
     teacher: Embeddings | None,  # of the same N pairs
     tau: float,  # temperature of the teacher
-    **evidence,  # what else the objective asks of the N pairs, such as `meaning`; (N, ...) tensors
 ) -> dict:  # what the recipe's objective returns
     "Losses of the pairs of all ranks."
     if teacher is not None:
         teacher = gather_embeddings(teacher._replace(scale=teacher.scale / tau))
-    ask, pairs = get_objective(run.recipe.objective, "pairs"), gather_embeddings(pairs)  # which compares the counts
-    told = {name: gather_rows(rows) for name, rows in evidence.items()}
-    return ask(pairs, teacher, run.progress, **run.recipe.settings, **told)
+    ask = get_objective(run.recipe.objective, "pairs")
+    return ask(gather_embeddings(pairs), teacher, run.progress, **run.recipe.settings)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #9345138f
 def pair_losses(
     run: Run,
     batch: tuple,  # (N, S, S) uint8 pictures, (N, L) token ids, the teacher's Embeddings of them or None
     tau: float = 5.0,  # temperature of the teacher
-    evidence=None,  # function of the token ids: what else the objective asks of a batch
 ) -> dict:  # of `compare_pairs`
     "The forward function of pairs whose teacher has answered beforehand."
     images, tokens, teacher = batch
-    more = {} if evidence is None else evidence(tokens)
-    return compare_pairs(run, embed(run.model, images, tokens), teacher, tau, **more)
+    return compare_pairs(run, embed(run.model, images, tokens), teacher, tau)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #1963f7f8
 def train_step(
