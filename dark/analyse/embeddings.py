@@ -6,10 +6,9 @@
 __all__ = ['analyses', 'HeldOut', 'held_out', 'embeddings_file', 'embed_held_out', 'write_embeddings', 'read_embeddings',
            'pictures', 'Analysed', 'read_analysed', 'plane_agreement', 'plane_reliability', 'measure_geometry',
            'measure_retrieval', 'measure_agreement', 'measure_calibration', 'analyse', 'analyse_models', 'error_rows',
-           'map_brains', 'brain_maps']
+           'brain_maps']
 
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #f4270a93
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -238,16 +237,6 @@ def error_rows(
                  for metric, value in found.items() if np.isfinite(value)]
     return rows
 
-# %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #b0e6d4cd
-def map_brains(
-    name: str,  # profile; a name, since it travels to another process
-    model: str,  # of `dark.models.clip.model_names`
-    method: str,  # of `dark.analyse.geometry.draw_map`
-) -> np.ndarray:  # (N, 2)
-    "A map of the brain pictures as one model embeds them."
-    brain = np.array([s is not None for s in pictures(name).subplane])
-    return draw_map(read_embeddings(get_profile(name), model).image[brain], method).round(3)
-
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #b6a8c09f
 def brain_maps(
     profile: Profile,
@@ -255,9 +244,10 @@ def brain_maps(
 ) -> pd.DataFrame:  # subplane; <method>|<model>|x and |y for every map
     "Coordinates of the brain pictures, one row a picture."
     subplane = pictures(profile.name).subplane
-    which = [(method, name) for method in ("UMAP", "t-SNE") for name in names]
-    jobs = [(profile.name, name, method) for method, name in which]
-    drawn = in_parallel(map_brains, jobs, "maps", min(len(jobs) // 2, os.cpu_count()))  # two jobs pay for a process
-    table = {f"{method}|{name}|{axis}": xy[:, i]
-             for (method, name), xy in zip(which, drawn) for i, axis in enumerate("xy")}
-    return pd.DataFrame({"subplane": subplane[[s is not None for s in subplane]]} | table)
+    brain = np.array([s is not None for s in subplane])
+    table = {"subplane": subplane[brain]}
+    for method in ("UMAP", "t-SNE"):
+        for name in names:
+            xy = draw_map(read_embeddings(profile, name).image[brain], method)
+            table |= {f"{method}|{name}|{axis}": xy[:, i].round(3) for i, axis in enumerate("xy")}
+    return pd.DataFrame(table)

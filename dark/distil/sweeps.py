@@ -121,9 +121,8 @@ def sweep_cases(
 # %% ../../nbs/lib/5_distil/10_sweeps.ipynb #6ec119d1
 def sweep(
     names: tuple = tuple(studies),
-    base: str = "phantom",
 ) -> list:  # all rows of the stage
     "Train and measure what some studies lack."
     for name in names:
-        rows = sweep_cases(studies[name].cases, base, name)
+        rows = sweep_cases(studies[name].cases, "phantom", name)
     return rows

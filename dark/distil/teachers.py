@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['TEACHER_LOG', 'EMBEDDINGS', 'without_students', 'draw_train', 'Average', 'trained_folder', 'teacher_key', 'teach',
            'train_teacher', 'count_epochs', 'train_all', 'train_teachers', 'card_settings', 'ship_teachers',
-           'shipped_teachers', 'embed_views', 'seat_teacher', 'seat_teachers', 'read_teacher_logs', 'teacher_facts',
-           'facts_of', 'all_facts']
+           'shipped_teachers', 'embed_views', 'seat_teacher', 'seat_teachers', 'read_teacher_logs', 'teacher_facts']
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #ce72bef1
 import json
@@ -300,23 +299,3 @@ def teacher_facts(
     counts = {"parameters": parameters(model), "image_tower_parameters": parameters(model.visual)}
     rows += [row("teacher", metric, value, "count", "train", seed) for metric, value in counts.items()]
     return rows + score_rows("teacher", drawn_benchmarks(profile.name).predict(model), "val", seed)
-
-# %% ../../nbs/lib/5_distil/02_teachers.ipynb #82e2873b
-def facts_of(
-    name: str,  # profile; a name, since it travels to another process
-    seed: int,
-    file: Path,  # of the weights
-) -> list:  # of `teacher_facts`
-    "What is measured of a teacher that lies in a file."
-    profile = get_profile(name)
-    return teacher_facts(profile, seed, load_teacher(profile, file))
-
-# %% ../../nbs/lib/5_distil/02_teachers.ipynb #1b47b95d
-def all_facts(
-    profile: Profile,
-    files: dict,  # of `seat_teachers`
-) -> list:  # ledger rows
-    "What is measured of the teachers of all seeds, several at a time."
-    jobs = [(profile.name, seed, file) for seed, file in files.items()]
-    found = in_parallel(facts_of, jobs, "teachers judged", min(len(jobs), os.cpu_count()))
-    return [fact for facts in found for fact in facts]
