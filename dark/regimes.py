@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDENTS', 'FACTORS', 'SCHEDULES', 'MECHANISM', 'WEIGHED', 'PLANE', 'MAPPED', 'SWEEP_STAGE', 'PAIR_COUNTS', 'studies',
-           'Regime', 'sized', 'Case', 'case_of', 'Study', 'weighed_anew', 'all_cases']
+           'ADVICE', 'Regime', 'sized', 'Case', 'case_of', 'Study', 'weighed_anew', 'all_cases', 'advised']
 
 # %% ../nbs/lib/0_method/08_regimes.ipynb #215ac9c9
 from dataclasses import replace
@@ -136,3 +136,15 @@ def all_cases(
 ) -> list:  # of `Case`, each once, those of the first study first
     "What has to be trained for some studies."
     return list(dict.fromkeys(case for name in names for case in studies[name].cases))
+
+# %% ../nbs/lib/0_method/08_regimes.ipynb #7a761f99
+ADVICE = ((2 / 3, "static-kd"), (1 / 3, "anneal-b2-e0"), (0.0, "dark-b2-e-0.8"))  # least truth -> recipe
+
+
+def advised(
+    truth: float,  # 0..1, of the teacher's non-targets
+) -> str:  # name of a recipe
+    "The recipe that the rule reads off the truth of a teacher's non-targets."
+    if not 0 <= truth <= 1:
+        raise ValueError(f"truth is a share from 0 to 1, not {truth}")
+    return next(name for least, name in ADVICE if truth >= least)

@@ -6,7 +6,7 @@
 __all__ = ['LEAST_COSINE', 'LEAST_AGREEMENT', 'SHOWN', 'UNITS', 'FIELDS', 'PLACES', 'TIMES', 'program_embeddings',
            'compare_embeddings', 'check_parity', 'real_frames', 'export_students', 'image_rows', 'text_rows',
            'load_package', 'time_model', 'plan_table', 'compute_plan', 'mac_rows', 'read_measurement', 'phone_rows',
-           'full_package', 'full_rows']
+           'full_package', 'full_rows', 'packed_student_rows', 'package_part', 'package_rows']
 
 # %% ../../nbs/lib/7_device/04_packages.ipynb #dc7749db
 import asyncio
@@ -27,10 +27,12 @@ from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchma
 from tqdm import tqdm
 
 from ..core import paths
+from ..core.compute import in_parallel
 from ..core.ledger import row
 from ..core.paths import run_folder
 from ..core.stats import macro_f1
 from ..data.hc18 import HC18
+from ..data.phantom import Phantom
 from ..data.prompts import FIVE, PLANES, plane_prompts
 from ..data.sources import is_complete
 from .coreml import COMPRESSIONS, PRECISIONS, compress, export_image, export_text
@@ -39,7 +41,7 @@ from .interpreter import Program, histogram, peak_bytes, read_program, run
 from ..evaluate.zero_shot import class_embeddings, classify, drawn_benchmarks, finite_rows
 from ..models.clip import MEAN, STD, encode_images, encode_texts, load_student
 from ..models.released import STUDENT
-from ..recipe import Profile
+from ..recipe import Profile, get_profile
 
 # %% ../../nbs/lib/7_device/04_packages.ipynb #34c69ff6
 def program_embeddings(
@@ -337,3 +339,34 @@ def full_rows(
         rows += [row(STUDENT, f"coreml/{form}/{k}", v, "count") for k, v in sizes.items()]
         rows.append(row(STUDENT, f"coreml/{form}/export", taken, "ms"))
     return rows
+
+# %% ../../nbs/lib/7_device/04_packages.ipynb #bb6dd973
+def packed_student_rows(
+    profile: Profile,
+) -> list:  # ledger rows
+    "Export the students and check every package: on test pictures and, where they are, on real frames."
+    packages, frames = export_students(profile), real_frames(profile.image_size)
+    rows = [row for (recipe, form), package in packages.items() if form != "text"
+            for row in image_rows(profile, recipe, form, package, frames)]
+    return rows + [row for (recipe, form), package in packages.items() if form == "text"
+                   for row in text_rows(profile, recipe, package)]
+
+# %% ../../nbs/lib/7_device/04_packages.ipynb #d5272da1
+def package_part(
+    name: str,  # profile; a name, since it travels to another process
+    part: str,  # "students", or "full size"
+) -> list:  # ledger rows
+    "One part of the packages; the paper's student sees phantom pictures where HC18 was not fetched."
+    if part == "students":
+        return packed_student_rows(get_profile(name))
+    real = real_frames(STUDENT_SIZE, n=16)
+    return full_rows(Phantom(STUDENT_SIZE, split="frames").sample(16).images if real is None else real)
+
+# %% ../../nbs/lib/7_device/04_packages.ipynb #7b53c9f7
+def package_rows(
+    profile: Profile,
+) -> list:  # ledger rows
+    "Every package of a profile; the smallest has none at full size."
+    parts = ("students",) if profile.name == "smoke" else ("students", "full size")
+    found = in_parallel(package_part, [(profile.name, part) for part in parts], "packages", len(parts))
+    return [row for rows in found for row in rows]
