@@ -69,6 +69,22 @@ def test_processes_share_a_batch_as_one_would_have_it(folder):
         torch.testing.assert_close(weights, one, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("exact", ["1", "4"], ids=["a batch", "four batches at once"])
+def test_ranks_train_the_same_weights(tmp_path, exact):
+    "In double precision, so that nothing but a wrong gradient could tell them apart."
+    found = {}
+    for ranks in ("1", "2", "4"):
+        file = tmp_path / ranks
+        done = subprocess.run([BIN / "torchrun", "--nproc-per-node", ranks, "train_ranks.py", file, exact],
+                              cwd=Path(__file__).parent, capture_output=True, text=True,
+                              env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[ranks] = torch.load(file)
+    for ranks in ("2", "4"):
+        assert found[ranks]["loss"] == pytest.approx(found["1"]["loss"], abs=1e-10)
+        torch.testing.assert_close(found[ranks]["weights"], found["1"]["weights"], rtol=0, atol=1e-6)
+
+
 def test_processes_share_the_asking_of_a_teacher(folder):
     two = (str(BIN / "torchrun"), "--no-python", "--nproc-per-node", "2")
     run(folder, [*WORDS, "--cache", "2", "--out", "asked/two"], two)
@@ -124,6 +140,11 @@ def test_open_clip_opens_what_is_written(folder):
     (["--recipe", "darkest"], "unknown recipe"),
     (["--student", "timm:fastvit_t99"], "timm has no image tower"),
     (["--config", "digits/few.csv"], "is no TOML"),
+    (["--tracker", "nobody"], "tracker is 'nobody'"),
+    (["--val", "digits/none.csv"], "there is no digits/none.csv"),
+    (["--init", "nowhere"], "there are no weights at nowhere"),
+    (["--positives", "all"], "choose same-caption"),
+    (["--weights", "1::2"], "for 1 data"),
 ])
 def test_what_cannot_be_is_said_in_a_sentence(folder, monkeypatch, capsys, change, said):
     monkeypatch.chdir(folder)
@@ -153,3 +174,37 @@ def test_another_run_does_not_go_on_in_its_folder(folder, monkeypatch, capsys):
     assert dark_distil([*WORDS, "--recipe", "zero-off", "--out", "mine"]) == 2
     assert "is of a run with other data, recipe, seed or settings" in capsys.readouterr().err
     assert (folder / "mine/open_clip_model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_from_the_middle_of_an_epoch(folder):
+    "To the same weights, and with the same lines of its steps; also on another number of processes."
+    words = [*WORDS, "--minutes", "0"]
+    run(folder, [*words, "--out", "unbroken"])
+    stop = "import dark.distil.loop as loop, dark.distil.full_size as full, sys, os\n" \
+           "class Stop(loop.Progress):\n" \
+           "    def after_step(self, run):\n" \
+           "        super().after_step(run)\n" \
+           "        if run.step == 5: os._exit(9)\n" \
+           "import dark.distil.pair as pair\n" \
+           "pair.Progress = Stop\n" \
+           "full.dark_distil(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", stop, *words, "--out", "broken"], cwd=folder, capture_output=True,
+                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 9, done.stderr[-2000:]
+    assert torch.load(folder / "broken/checkpoint.pt")["step"] == 4
+    shutil.copytree(folder / "broken", folder / "shared")
+    run(folder, [*words, "--out", "broken"])
+    files = [folder / name / "open_clip_model.safetensors" for name in ("unbroken", "broken", "shared")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    run(folder, [*words, "--out", "shared"], (str(BIN / "torchrun"), "--no-python", "--nproc-per-node", "2"))
+    torch.testing.assert_close(load_file(files[2]), load_file(files[0]), rtol=1e-3, atol=1e-4)
+
+
+def test_steps_scores_and_tensorboard(folder):
+    run(folder, [*WORDS, "--out", "watched", "--val", "digits/test.csv", "--prompts", "digits/prompts.json",
+                 "--every", "2", "--tracker", "tensorboard", "--positives", "same-caption"])
+    out = folder / "watched"
+    assert pd.read_csv(out / "val.csv")["step"].tolist() == [2, 4, 6] and (out / "run.png").is_file()
+    steps = pd.read_csv(out / "steps.csv")
+    assert steps["step"].tolist() == [6] and 0 <= steps["waiting"][0] <= 1 and steps["pairs_per_second"][0] > 0
+    assert list(out.rglob("events.out.tfevents*"))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['analyses', 'HeldOut', 'held_out', 'embeddings_file', 'embed_held_out', 'write_embeddings', 'read_embeddings',
            'pictures', 'Analysed', 'read_analysed', 'plane_agreement', 'plane_reliability', 'measure_geometry',
-           'measure_retrieval', 'measure_agreement', 'measure_calibration', 'analyse', 'analyse_models', 'error_rows',
+           'measure_retrieval', 'measure_agreement', 'measure_calibration', 'analyse', 'join_analyses', 'error_rows',
            'brain_maps']
 
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #f4270a93
@@ -20,13 +20,13 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from .agreement import agreement, calibration_error, error_overlap, non_targets, pair_logits, reliability
-from .geometry import draw_map, geometry, recall
+from .geometry import draw_map, geometry
 from ..core import paths
-from ..core.compute import in_parallel
 from ..core.ledger import row
 from ..core.repro import atomic_write, sha256
 from ..data.phantom import Phantom
 from ..data.prompts import BRAIN, FIVE, PLANES, caption, plane_class, plane_prompts
+from ..evaluate.own import recall
 from ..evaluate.zero_shot import class_embeddings
 from ..loss import Embeddings
 from ..models.clip import encode_images, encode_texts, load_named, model_file, model_names, tokenizer
@@ -214,11 +214,10 @@ def analyse(
     return rows, plane_reliability(own, held).assign(name=who, seed=seed), planes.assign(name=who, seed=seed)
 
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #7c8121f1
-def analyse_models(
-    profile: Profile,
+def join_analyses(
+    found: list,  # of `analyse`
 ) -> tuple:  # ledger rows; reliability tables one below the other; agreement of every student plane by plane
-    "Every model of the profile; the embeddings must be there (`dark.analyse.embeddings.write_embeddings`)."
-    found = in_parallel(analyse, [(profile.name, name) for name in model_names(profile)], "geometry and logits")
+    "All models together."
     rows, bins, planes = zip(*found)
     students = [table for table in planes if len(table)]
     return sum(rows, []), pd.concat(bins, ignore_index=True), pd.concat(students, ignore_index=True)

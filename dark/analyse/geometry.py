@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEIGHBOURS', 'PERPLEXITY', 'alignment', 'uniformity', 'modality_gap', 'effective_rank', 'class_cosines', 'silhouette',
-           'linear_cka', 'procrustes_distance', 'geometry', 'hit_ranks', 'recall', 'neighbours', 'draw_map']
+           'linear_cka', 'procrustes_distance', 'geometry', 'neighbours', 'draw_map']
 
 # %% ../../nbs/lib/6_analyse/01_geometry.ipynb #3da35d78
 import warnings
@@ -157,38 +157,6 @@ def geometry(
     for part, a, b in (("image", image, teacher[0]), ("text", text, teacher[1])):
         found |= {f"cka_{part}": linear_cka(a, b), f"procrustes_{part}": procrustes_distance(a, b)}
     return {f"geometry/{name}": value for name, value in found.items()}
-
-# %% ../../nbs/lib/6_analyse/01_geometry.ipynb #87e46874
-def hit_ranks(
-    scores,    # (N, M) similarity of query i with candidate j
-    relevant,  # (N, M) bool: the right answers, at least one a row
-) -> np.ndarray:  # (N,) 1..M
-    "Rank of the best right answer of each query."
-    scores, relevant = np.asarray(scores, dtype=float), np.asarray(relevant)
-    if scores.ndim != 2 or scores.shape != relevant.shape or relevant.dtype != bool or not np.isfinite(scores).all():
-        raise ValueError(f"finite scores and a boolean mask of one shape (N, M) are needed, not {scores.shape} and "
-                         f"{relevant.shape} {relevant.dtype}")
-    if not scores.size or not relevant.any(1).all():
-        raise ValueError("a query has no right answer: every row of `relevant` needs one")
-    best = np.where(relevant, scores, -np.inf).max(1, keepdims=True)
-    return 1 + ((scores >= best) & ~relevant).sum(1)
-
-# %% ../../nbs/lib/6_analyse/01_geometry.ipynb #2883d296
-def recall(
-    image,     # (N, D) unit-norm rows
-    text,      # (N, D) unit-norm rows, row i matches
-    captions,  # (N,) sentences, or anything that is equal where captions are
-    ranks=(1, 5, 10),  # K of R@K
-) -> dict:  # retrieval/image_to_text/r1 .. retrieval/text_to_image/r10, fractions
-    "R@K both ways; a caption equal to the picture's own is a right answer too."
-    image, text = np.asarray(image, dtype=float), np.asarray(text, dtype=float)
-    _, kind = np.unique(np.asarray(captions), axis=0, return_inverse=True)
-    if image.ndim != 2 or image.shape != text.shape or len(image) != len(kind):
-        shapes = f"{image.shape}, {text.shape}"
-        raise ValueError(f"embeddings {shapes} and {len(kind)} captions are not of the same pairs")
-    same, scores = kind[:, None] == kind[None], image @ text.T
-    ways = {"image_to_text": hit_ranks(scores, same), "text_to_image": hit_ranks(scores.T, same)}
-    return {f"retrieval/{way}/r{k}": float((found <= k).mean()) for way, found in ways.items() for k in ranks}
 
 # %% ../../nbs/lib/6_analyse/01_geometry.ipynb #e4fb5c5b
 NEIGHBOURS, PERPLEXITY = 15, 30

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PULLS', 'EVERY', 'in_training_mode', 'embedding_gradients', 'term_gradients', 'sign_change_epoch', 'Setting',
-           'setting', 'epoch_values', 'answers', 'trace_run', 'trace_runs', 'related_rows']
+           'setting', 'epoch_values', 'answers', 'trace_run', 'join_traces', 'related_rows', 'Inspected', 'inspect_one',
+           'inspect_models']
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #0534d805
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 
 from .agreement import decorrelation, epoch_before, non_targets, pair_logits, related_errors
-from .embeddings import HeldOut, pictures, read_embeddings
+from .embeddings import HeldOut, analyse, brain_maps, join_analyses, pictures, read_embeddings
 from .geometry import effective_rank
 from ..core import paths
 from ..core.compute import in_parallel
@@ -26,7 +27,8 @@ from ..data.phantom import TeacherCache, draw_pairs
 from ..data.prompts import BRAIN, PLANES, brain_prompts, plane_prompts
 from ..evaluate.zero_shot import class_embeddings, classify
 from ..loss import Embeddings, dark_loss
-from ..models.clip import encode_images, encode_texts, epoch_file, load_model, student, to_input, tokenizer
+from ..models.clip import (encode_images, encode_texts, epoch_file, load_model, model_names, student, to_input,
+                              tokenizer)
 from ..recipe import Profile, get_profile, get_recipe
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #451a8224
@@ -173,12 +175,12 @@ def trace_run(
     return pd.DataFrame(rows), given
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #c7902db3
-def trace_runs(
+def join_traces(
     profile: Profile,
+    runs: list,  # (recipe, seed)
+    found: list,  # of `trace_run`, one a run
 ) -> tuple:  # one row an epoch and run; benchmark -> answers before the sign change, a column a run
-    "Every run of the profile."
-    runs = [(recipe, seed) for recipe in profile.recipes for seed in profile.seeds]
-    found = in_parallel(trace_run, [(profile.name, *run) for run in runs], "trajectories")
+    "All runs together."
     held = pictures(profile.name)
     truth = {"five_planes": held.plane, "brain_subplanes": held.subplane[held.plane == "brain"]}
     before = {benchmark: pd.DataFrame({"truth": labels} | {f"{recipe}-s{seed}": given[benchmark]
@@ -203,3 +205,34 @@ def related_rows(
             value = related_errors(table["truth"], table[column])
             rows.append(row(recipe, f"related_errors/{benchmark}", value, "fraction", seed=seed, epoch=when))
     return rows
+
+# %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #46c2586a
+class Inspected(NamedTuple):
+    "What is known of the trained models of a profile."
+    rows: list  # of the ledger
+    reliability: pd.DataFrame
+    planes: pd.DataFrame  # agreement of every student plane by plane
+    trajectories: pd.DataFrame  # one row an epoch and run
+    before: dict  # benchmark -> answers before the sign change, a column a run
+    maps: pd.DataFrame  # of `dark.analyse.embeddings.brain_maps`
+
+# %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #fde6331c
+def inspect_one(
+    what: str,  # "maps", "analyse" or "trace"
+    *told,  # arguments of what does it
+):
+    "One job of `inspect_models`."
+    return {"maps": brain_maps, "analyse": analyse, "trace": trace_run}[what](*told)
+
+# %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #d2b9bdb5
+def inspect_models(
+    profile: Profile,
+    shown: tuple,  # models whose maps are drawn, of `dark.models.clip.model_names`
+) -> Inspected:
+    "Every model and run of a profile; the embeddings must be there (`dark.analyse.embeddings.write_embeddings`)."
+    names, runs = list(model_names(profile)), [(recipe, seed) for recipe in profile.recipes for seed in profile.seeds]
+    jobs = [("maps", profile, shown), *(("analyse", profile.name, name) for name in names),
+            *(("trace", profile.name, *run) for run in runs)]
+    maps, *found = in_parallel(inspect_one, jobs, "maps, geometry, logits, trajectories")
+    analysed, traced = found[: len(names)], found[len(names):]
+    return Inspected(*join_analyses(analysed), *join_traces(profile, runs, traced), maps)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'read_table', 'caption_list', 'read_folder', 'read_pairs', 'refuse_cut', 'BrokenPicture', 'read_square',
-           'view_pictures', 'EpochBatches', 'PairBatches']
+           'view_pictures', 'draw_order', 'EpochBatches', 'PairBatches']
 
 # %% ../../nbs/lib/2_data/13_pairs.ipynb #06461f0d
 from pathlib import Path
@@ -142,15 +142,32 @@ def view_pictures(
     params = ViewParams(*map(torch.cat, zip(*params)))
     return [apply_views(images, params, torch.cat(saturation), *want) for want in wants]
 
+# %% ../../nbs/lib/2_data/13_pairs.ipynb #bbc6209b
+def draw_order(
+    rng: np.random.Generator,
+    there: int,  # pictures
+    shares: list | None = None,  # (pictures, weight) of each source, one after the other; None: one source
+) -> np.ndarray:  # (there,) numbers of pictures
+    "The order of an epoch."
+    if shares is None:
+        return rng.permutation(there)
+    ends = np.cumsum([weight for _, weight in shares]) / sum(weight for _, weight in shares)
+    wanted, chosen, start = np.diff(np.round(ends * there).astype(int), prepend=0), [], 0
+    for (size, _), n in zip(shares, wanted):
+        rounds = [rng.permutation(size) for _ in range(-(-n // size))]
+        chosen.append(start + np.concatenate([*rounds, np.empty(0, int)])[:n])
+        start += size
+    return rng.permutation(np.concatenate(chosen))
+
 # %% ../../nbs/lib/2_data/13_pairs.ipynb #4986ead3
 class EpochBatches(torch.utils.data.Dataset):
     "The batches of one epoch and rank by number, to be made by any process."
 
-    def __init__(self, pairs, wants, tokenizers, batch, seed, views, epoch, rank, ranks, batches):
+    def __init__(self, pairs, wants, tokenizers, batch, seed, views, shares, epoch, rank, ranks, batches):
         self.files, self.texts = pairs["path"].to_numpy(), pairs["caption"].to_numpy()
         self.wants, self.tokenizers, self.seed, self.epoch = wants, tokenizers, seed, epoch
         self.view, self.view_seed = (epoch % views, 0) if views else (epoch, seed)
-        order = np.random.default_rng((seed, epoch)).permutation(len(pairs))
+        order = draw_order(np.random.default_rng((seed, epoch)), len(pairs), shares)
         self.rows = order[: batches * batch].reshape(batches, batch)
         share = own_share(batch, ranks)
         self.own = slice(rank * share, (rank + 1) * share)
@@ -159,10 +176,9 @@ class EpochBatches(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, number):
-        rng = np.random.default_rng((self.seed, self.epoch, number))
-        chosen = [int(rng.integers(len(texts))) for texts in self.texts[self.rows[number]]][self.own]
         rows = self.rows[number][self.own]
-        sentences = [self.texts[row][place] for row, place in zip(rows, chosen)]
+        draws = [np.random.default_rng((self.seed, self.epoch, int(row))) for row in rows]  # whatever batch it is in
+        sentences = [texts[draw.integers(len(texts))] for texts, draw in zip(self.texts[rows], draws)]
         views = view_pictures(self.files[rows], rows, self.view, self.view_seed, self.wants)
         return views, [tokenizer(sentences) for tokenizer in self.tokenizers], (self.view, rows, sentences)
 
@@ -182,18 +198,20 @@ class PairBatches:
         workers: int = 0,  # processes that read
         views: int = 0,  # of each picture, in turn, the same for every seed; 0: a new one in each epoch
         multiple: int = 1,  # the batches of an epoch are a multiple of this
+        shares: list | None = None,  # of `draw_order`
     ):
         own_share(batch, ranks)  # or refused
         if len(pairs) < batch * multiple:
             raise ValueError(f"there are {len(pairs)} pictures, fewer than a step of {batch * multiple}: take less")
         self.batches = len(pairs) // (batch * multiple) * multiple
-        self.given = pairs, wants, tokenizers, batch, seed, views
+        self.given = pairs, wants, tokenizers, batch, seed, views, shares
         self.rank, self.ranks, self.workers = rank, ranks, workers
 
     def __len__(self):
         return self.batches
 
-    def epoch(self, number):
+    def epoch(self, number, first=0):
         "Yield ([pictures for each model], [tokens for each model], (number of the view, rows, captions))."
         made = EpochBatches(*self.given, number, self.rank, self.ranks, self.batches)
-        yield from torch.utils.data.DataLoader(made, batch_size=None, num_workers=self.workers)
+        rest, own = torch.utils.data.Subset(made, range(first, len(made))), torch.Generator()  # not the global one
+        yield from torch.utils.data.DataLoader(rest, batch_size=None, num_workers=self.workers, generator=own)

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['adamw', 'Run', 'Callback', 'Schedule', 'Evaluate', 'Steps', 'Log', 'resume', 'Checkpoint', 'Progress', 'embed',
-           'compare_pairs', 'pair_losses', 'train_step', 'fit']
+           'merge_pairs', 'compare_pairs', 'pair_losses', 'train_step', 'fit']
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #6415430d
 import json
 import math
+import os
+import time
 from pathlib import Path
 
 import torch
@@ -44,16 +46,14 @@ class Run:
     def __init__(
         self,
         model,
-        data,  # len() = batches an epoch of this rank, epoch(number) yields them
-        recipe: Recipe,
-        training: Training,
-        accelerator: Accelerator,  # device, precision, ranks
+        data,  # len() = batches an epoch of this rank, epoch(number) yields them, epoch(number, n) all but the first n
+        recipe: Recipe, training: Training, accelerator: Accelerator,  # device, precision, ranks
         accumulate: int = 1,  # batches an optimizer step
     ):
         self.recipe, self.training, self.accelerator, self.data = recipe, training, accelerator, data
         self.model, self.optimizer = accelerator.prepare(model, adamw(model, training))
         self.epoch, self.step, self.total, self.accumulate = 0, 0, training.epochs * len(data), accumulate
-        self.losses, self.weights, self.history = {}, {}, []
+        self.losses, self.weights, self.terms, self.history = {}, {}, [], []
 
     @property
     def progress(self) -> float:  # share of training that is done, 0..1
@@ -65,10 +65,10 @@ class Run:
 
     def state(self) -> dict:
         "What a checkpoint holds."
-        scaler = self.accelerator.scaler  # of fp16
         return {"model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
-                "step": self.step, "total": self.total, "scaler": scaler.state_dict() if scaler else {},
-                "history": self.history}  # fmt: skip
+                "step": self.step, "total": self.total,
+                "scaler": scaler.state_dict() if (scaler := self.accelerator.scaler) else {},  # of fp16
+                "terms": self.terms, "random": torch.get_rng_state(), "history": self.history}  # fmt: skip
 
     def restore(self, state: dict) -> None:
         "Go on from a checkpoint."
@@ -77,6 +77,8 @@ class Run:
         if state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+        self.terms = [term.to(self.accelerator.device) for term in state["terms"]]
+        torch.set_rng_state(state["random"])  # of dropout
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #582921c3
 class Callback:
@@ -170,20 +172,34 @@ class Checkpoint(Callback):
         self,
         path,  # file; rewritten after each epoch
         key: str,  # of all that shapes the run: recipe, settings, seed, data
+        minutes: float | None = None,  # also between two saves within an epoch; the last two are kept then
     ):
-        self.path, self.key = Path(path), key
+        self.path, self.key, self.minutes = Path(path), key, minutes
+        self.before = self.path.with_name(f"before-{self.path.name}")
 
     def before_run(self, run):
-        if self.path.is_file():
-            resume(run, self.path, self.key)
+        self.saved = time.monotonic()
+        if here := [path for path in (self.path, self.before) if path.is_file()]:
+            resume(run, here[0], self.key)
         step = torch.tensor([run.step], device=run.accelerator.device)
         if len(set(run.accelerator.gather(step).tolist())) > 1:
             raise ValueError(f"the processes do not see the same {self.path}: all nodes need one folder of runs")
 
-    def after_epoch(self, run):
+    def save(self, run):
+        self.saved = time.monotonic()
         if run.accelerator.is_main_process:
             with atomic_write(self.path) as part:
                 save_tensors({**run.state(), "key": self.key}, part)
+                if self.minutes is not None and self.path.is_file():
+                    os.replace(self.path, self.before)
+
+    def after_step(self, run):
+        whole = run.step % run.accumulate == 0 and run.step % len(run.data) != 0  # the epoch's end saves by itself
+        if self.minutes is not None and whole and time.monotonic() - self.saved >= 60 * self.minutes:
+            self.save(run)
+
+    def after_epoch(self, run):
+        self.save(run)
         run.accelerator.wait_for_everyone()
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #cf8c2b0b
@@ -216,18 +232,34 @@ def embed(
     "Unit-norm embeddings of pictures and captions, and the logit scale, with gradients."
     return Embeddings(*model(to_input(images), tokens))
 
+# %% ../../nbs/lib/5_distil/01_loop.ipynb #bb57ef69
+def merge_pairs(
+    pairs: Embeddings,  # of N pairs
+    groups: torch.Tensor,  # (N,) int64, 0 .. M - 1, each at least once
+) -> Embeddings:  # of M pairs
+    "Pairs of one group as one: the mean direction of its pictures, and of its captions."
+    def mean(rows):
+        return torch.nn.functional.normalize(rows.new_zeros(m, rows.shape[1]).index_add(0, groups, rows), dim=1)
+
+    m = int(groups.max()) + 1
+    return Embeddings(mean(pairs.image), mean(pairs.text), pairs.scale)
+
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #f6950841
 def compare_pairs(
     run: Run,  # its recipe and progress
     pairs: Embeddings,  # of the student
     teacher: Embeddings | None,  # of the same N pairs
     tau: float,  # temperature of the teacher
+    captions: torch.Tensor | None = None,  # (N, L) token ids: pairs of equal ones are merged
 ) -> dict:  # what the recipe's objective returns
     "Losses of the pairs of all ranks."
+    pairs = gather_embeddings(pairs)
     if teacher is not None:
         teacher = gather_embeddings(teacher._replace(scale=teacher.scale / tau))
-    ask = get_objective(run.recipe.objective, "pairs")
-    return ask(gather_embeddings(pairs), teacher, run.progress, **run.recipe.settings)
+    if captions is not None:
+        _, groups = torch.unique(run.accelerator.gather(captions), dim=0, return_inverse=True)
+        pairs, teacher = merge_pairs(pairs, groups), teacher and merge_pairs(teacher, groups)
+    return get_objective(run.recipe.objective, "pairs")(pairs, teacher, run.progress, **run.recipe.settings)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #9345138f
 def pair_losses(
@@ -271,8 +303,9 @@ def _check_run(run):
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #1d65d611
 def _whole_epoch(run):
     "The batches of the run's epoch, on its device; ValueError if they are not as many as the data say."
-    told, number = len(run.data), 0
-    for number, batch in enumerate(run.data.epoch(run.epoch), 1):
+    told, done = len(run.data), run.step - run.epoch * len(run.data)
+    batches, number = run.data.epoch(run.epoch, done) if done else run.data.epoch(run.epoch), done
+    for number, batch in enumerate(batches, done + 1):
         if number > told:
             raise ValueError(f"epoch {run.epoch + 1} has more than {told} batches: "
                              "len() of the data must be their number")
@@ -294,7 +327,7 @@ def _each(
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #6ec74c62
 def fit(
     model,  # trained in place
-    data,  # len() = batches an epoch, epoch(number) yields them; `ranks` if divided among several
+    data,  # see `Run`; `ranks` if divided among several
     recipe: Recipe,
     training: Training,
     *,
@@ -310,14 +343,14 @@ def fit(
     _each(callbacks, "before_run", run)
     while run.epoch < training.epochs:
         run.model.train()
-        terms = []
         for batch in _whole_epoch(run):
             _each(callbacks, "before_step", run)
             train_step(run, forward(run, batch))
-            terms.append(torch.stack(list(run.losses.values())))
+            run.terms.append(torch.stack(list(run.losses.values())))
             _each(callbacks, "after_step", run)
         run.epoch += 1
-        means = dict(zip(run.losses, torch.stack(terms).mean(0).tolist()))
+        means = dict(zip(run.losses, torch.stack(run.terms).mean(0).tolist()))
+        run.terms = []
         ends = {**run.weights, "lr": run.optimizer.param_groups[0]["lr"]}
         scale = run.plain.logit_scale.exp().item()
         run.history.append({"epoch": run.epoch, **means, **ends, "scale": scale})
