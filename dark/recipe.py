@@ -207,6 +207,7 @@ profiles["paper"] = Profile(
     teacher="fetalclip", student="mobilefetalclip", teach=None, distil=Training(20, 512, 1e-5, 500),
 )  # fmt: skip
 profiles["sweeps"] = replace(profiles["phantom"], name="sweeps")  # whose regimes are in `dark.regimes`
+profiles["speed"] = replace(profiles["phantom"], name="speed")  # which times, and trains nothing
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #9bbf4251
 class Objective(NamedTuple):

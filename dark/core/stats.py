@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['finite_vector', 'aligned', 'number_groups', 'confusion', 'f1_of_counts', 'macro_f1', 'bootstrap', 'both_ends',
            'percentile_interval', 'fraction_of_counts', 'hits', 'Spread', 'mean_sd_ci', 'Paired', 'paired_t',
-           'right_or_wrong', 'mcnemar', 'majority', 'difference_interval', 'widened', 'sign_flip', 'holm', 'compare']
+           'right_or_wrong', 'mcnemar', 'majority', 'difference_interval', 'widened', 'sign_flip', 'holm', 'compare',
+           'quartiles']
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #fd37769a
 from typing import NamedTuple
@@ -320,3 +321,11 @@ def compare(
     tests["p_holm"] = holm(tests["p"])
     tests = tests[["difference", "low", "high", "t", "p", "p_holm"]].add_prefix(f"{prefix}_")
     return tests.rename(columns={f"{prefix}_difference": prefix})
+
+# %% ../../nbs/lib/1_core/04_stats.ipynb #cae23422
+def quartiles(
+    values,  # (rounds,)
+) -> dict:  # value (median), low and high (quartiles), n
+    "Median and interquartile range."
+    low, middle, high = np.quantile(finite_vector(values, "round"), (.25, .5, .75))
+    return {"value": float(middle), "low": float(low), "high": float(high), "n": len(values)}

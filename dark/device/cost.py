@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEACHER_SIZE', 'STUDENT_SIZE', 'CONTEXT', 'STUDENT_MEAN', 'STUDENT_STD', 'PAIRS', 'full_student', 'settle',
-           'full_teacher', 'multiply_adds', 'activation_bytes', 'package_facts', 'interleave', 'quartiles', 'has_onnx',
-           'onnx_call', 'tower_calls', 'time_towers', 'ratio', 'cost_rows', 'architecture_rows', 'time_profile',
-           'latency_rows']
+           'full_teacher', 'multiply_adds', 'activation_bytes', 'package_facts', 'interleave', 'has_onnx', 'onnx_call',
+           'tower_calls', 'time_towers', 'ratio', 'cost_rows', 'architecture_rows', 'time_profile', 'latency_rows']
 
 # %% ../../nbs/lib/7_device/03_cost.ipynb #60369c71
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 from timeit import timeit
 from unittest.mock import patch
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -29,7 +27,7 @@ from tqdm import tqdm
 from ..core.compute import import_torchvision, set_threads
 from ..core.ledger import row
 from ..core.repro import sha256
-from ..core.stats import finite_vector
+from ..core.stats import quartiles
 from ..models.clip import parameters, student, teacher
 from ..models.released import STUDENT, TEACHER, fetalclip, mobileclip, releases
 from ..recipe import Profile
@@ -151,14 +149,6 @@ def interleave(
         raise ValueError(f"{rounds} rounds measure nothing: give at least 1")
     table = [{name: 1000 * timeit(call, number=1) for name, call in calls.items()} for _ in range(warm_ups + rounds)]
     return pd.DataFrame(table[warm_ups:])
-
-# %% ../../nbs/lib/7_device/03_cost.ipynb #cae23422
-def quartiles(
-    values,  # (rounds,)
-) -> dict:  # value (median), low and high (quartiles), n
-    "Median and interquartile range."
-    low, middle, high = np.quantile(finite_vector(values, "round"), (.25, .5, .75))
-    return {"value": float(middle), "low": float(low), "high": float(high), "n": len(values)}
 
 # %% ../../nbs/lib/7_device/03_cost.ipynb #bb1e242b
 def has_onnx() -> bool:

@@ -30,13 +30,13 @@ from ..core import paths
 from ..core.compute import in_parallel
 from ..core.ledger import row
 from ..core.paths import run_folder
-from ..core.stats import macro_f1
+from ..core.stats import macro_f1, quartiles
 from ..data.hc18 import HC18
 from ..data.phantom import Phantom
 from ..data.prompts import FIVE, PLANES, plane_prompts
 from ..data.sources import is_complete
 from .coreml import COMPRESSIONS, PRECISIONS, compress, export_image, export_text
-from .cost import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD, full_student, package_facts, quartiles, settle
+from .cost import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD, full_student, package_facts, settle
 from .interpreter import Program, histogram, peak_bytes, read_program, run
 from ..evaluate.zero_shot import class_embeddings, classify, drawn_benchmarks, finite_rows
 from ..models.clip import MEAN, STD, encode_images, encode_texts, load_student

@@ -16,7 +16,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -24,10 +23,11 @@ from ..core.compute import measure_memory, read_tensors
 from ..core.paths import Busy, answer, in_words, run_folder
 from ..core.repro import seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
-from ..data.shards import caption_shards, check_captions, find_shards, own_share, paired_views
+from ..data.shards import caption_shards, check_captions, find_shards, own_share
 from ..data.sources import NeedsData, locate
 from .loop import Checkpoint, Log, Progress, Run, Steps, compare_pairs, fit
 from .advice import advise
+from .batches import ViewedPairs, read_viewed
 from .pair import distil_pair
 from .settings import PairRun, add_settings, pair_settings
 from ..evaluate.zero_shot import Reader, class_embeddings, classify, to_rgb
@@ -77,14 +77,13 @@ def paper_batches(
     "Batches of an epoch, as far as they are full; ValueError for a caption that would be cut."
     student, teacher = get_release(profile.student), get_release(profile.teacher)
     wants = [(r.size, r.mean, r.std) for r in (student, teacher)]
-    tokens, generator = SimpleTokenizer(context_length=profile.context), torch.Generator()
-    generator.manual_seed(int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0]))
-    pairs = caption_shards(shards, student.size, seed=seed, epoch=epoch, resampled=resampled)
-    for pictures, captions in torch.utils.data.DataLoader(pairs, batch, num_workers=workers, drop_last=True):
+    tokens = SimpleTokenizer(context_length=profile.context)
+    pairs = ViewedPairs(shards, batch, wants, student.size, (seed, epoch, rank), resampled)
+    for pictures, captions in read_viewed(pairs, workers):
         long = [] if cut else [text for text in captions if len(tokens.encode(text)) + 2 > profile.context]
         if long:
             raise ValueError(f"{long[0][:60]!r} has more than {profile.context} tokens: shorten it, or allow cut=True")
-        yield *paired_views(pictures, generator, wants), tokens(list(captions))
+        yield *pictures, tokens(captions)
 
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #d787f34b
 ACCUMULATE = 2  # batches of a step, as in the paper
