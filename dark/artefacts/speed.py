@@ -6,6 +6,8 @@
 __all__ = ['NO_GPU', 'TINTS', 'table_speed', 'markdown_speed', 'figure_speed', 'caption_speed']
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #0be59dc0
+import re
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -28,7 +30,11 @@ def table_speed(
         scale = 1e9 if end == "memory" else 1
         rows.append({"what": what, "of": line["name"], "value": line["value"] / scale, "low": line["low"] / scale,
                      "high": line["high"] / scale, "unit": ends[end], "rounds": line["n"]})
-    return pd.DataFrame(rows)
+    def place(line):  # sizes as numbers
+        kind, size = re.match(r"(\D*)(\d*)", line["what"]).groups()
+        return kind, line["unit"], int(size or 0)
+
+    return pd.DataFrame(sorted(rows, key=place))
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #da513c50
 NO_GPU = "Full size on a GPU, in bf16: not measured, needs a GPU and `dark_paper --profile speed`."
@@ -61,10 +67,12 @@ def figure_speed(
     table = table_speed(ledger)
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.6))
     losses = table[table["what"].str.startswith("loss/n-") & (table["unit"] == "ms")]
+    losses = losses.assign(size=losses["what"].str.partition("-")[2].astype(int)).sort_values("size")
     for form, lines in losses.groupby("of", sort=False):
-        sizes = lines["what"].str.partition("-")[2].astype(int)
-        axes[0].plot(sizes, lines["value"], "o-", color=TINTS[form], ms=4, label=form)
-    axes[0].set(xscale="log", yscale="log", xlabel="pairs compared", ylabel="ms", title="(a) loss and gradient")
+        axes[0].plot(lines["size"], lines["value"], "o-", color=TINTS[form], ms=4, label=form)
+    axes[0].set(xscale="log", yscale="log", xlabel="pairs compared", title="(a) loss and gradient, ms")
+    axes[0].set_xticks(losses["size"].unique(), labels=losses["size"].unique())
+    axes[0].minorticks_off()
     axes[0].legend(fontsize=8)
     for ax, unit, start, title, label in (
             (axes[1], "pairs a second", "reading", "(b) reading, pairs a second", "processes that read"),
