@@ -53,7 +53,7 @@ def markdown_speed(
              "matrices, blocks of 1,024 rows and open_clip's loss beside the paper's formula written with masks. "
              "*step*: at full size, the teacher's answers from a cache beside the teacher in the step. *accumulate*: "
              "four batches that are compared as one (*exact*) or each alone (*apart*) beside one large batch. Memory "
-             "is what a process takes more at its highest.")
+             "is what a process takes more at its highest, of the loss beside the embeddings.")
     return f"{markdown_table(shown[['what', 'of', 'value', 'unit', 'rounds']])}\n{notes}\n\n{NO_GPU}\n"
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #ace46e0b
