@@ -44,8 +44,8 @@ def get_objective(
     return objectives[name, takes]
 
 # %% ../nbs/lib/0_method/04_objectives.ipynb #43def563
-WHOLE = 8192  # pairs that are compared in whole matrices
-BLOCK = 1024  # rows of a block otherwise
+WHOLE = 4095  # pairs, at most, that are compared in whole matrices: blocks are faster from there (47_speed)
+BLOCK = 512  # rows of a block otherwise
 
 # %% ../nbs/lib/0_method/04_objectives.ipynb #b68bcd5a
 @objective("two-weights", takes="pairs")

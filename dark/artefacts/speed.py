@@ -50,7 +50,7 @@ def markdown_speed(
               else number(line.value, 2) for line in table.itertuples()]
     shown = table.assign(value=spread, rounds=[number(n, 0) for n in table["rounds"]])
     notes = ("Medians over rounds in which all forms were timed in turn, quartiles in brackets. *loss*: whole "
-             "matrices, blocks of 1,024 rows and open_clip's loss beside the paper's formula written with masks. "
+             "matrices, blocks of 512 rows and open_clip's loss beside the paper's formula written with masks. "
              "*step*: at full size, the teacher's answers from a cache beside the teacher in the step. *accumulate*: "
              "four batches that are compared as one (*exact*) or each alone (*apart*) beside one large batch. Memory "
              "is what a process takes more at its highest, of the loss beside the embeddings.")

@@ -37,6 +37,7 @@ from .pair import InParts
 from ..loss import Embeddings, dark_loss, gather_embeddings
 from ..models.clip import build, student, to_input
 from ..models.released import get_release
+from ..objectives import BLOCK
 from ..recipe import get_profile, get_recipe
 
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #9b3670a3
@@ -113,7 +114,7 @@ def both_of(
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #20e6e373
 LOSSES = {
     "whole": lambda own, teacher: dark_loss(own, teacher, diag=1, off_diag=-0.8, tau=1)["loss"],
-    "blocks": lambda own, teacher: dark_loss(own, teacher, diag=1, off_diag=-0.8, tau=1, chunk=1024)["loss"],
+    "blocks": lambda own, teacher: dark_loss(own, teacher, diag=1, off_diag=-0.8, tau=1, chunk=BLOCK)["loss"],
     "masked": masked_loss,
     "open_clip": lambda own, teacher: sum(DistillClipLoss()(*own, *teacher)),
 }
@@ -160,7 +161,8 @@ def loss_rows(
     for form in LOSSES:
         rows.append(row(form, "loss/exponent", exponent(sizes[-len(late):], [median[form] for median in late]), "1"))
         for n in (sizes[-1], largest) if form in ("whole", "blocks") else (sizes[-1],):
-            rows.append(row(form, f"loss/n-{n}/memory", 1e9 * extra_memory("loss_step", form, n, given="both_of"), "count"))
+            taken = extra_memory("loss_step", form, n, given="both_of")
+            rows.append(row(form, f"loss/n-{n}/memory", 1e9 * taken, "count"))
     return rows
 
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #e1114576
