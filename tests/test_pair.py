@@ -208,3 +208,18 @@ def test_steps_scores_and_tensorboard(folder):
     steps = pd.read_csv(out / "steps.csv")
     assert steps["step"].tolist() == [6] and 0 <= steps["waiting"][0] <= 1 and steps["pairs_per_second"][0] > 0
     assert list(out.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+                                   torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")])
+def test_too_little_memory_is_said_in_a_sentence(folder, monkeypatch, capsys, error):
+    def fails(_):
+        raise error
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("dark.distil.full_size.distil_pair", fails)
+    assert dark_distil([*WORDS, "--out", "large"]) == 2
+    assert "too little memory for this run: take a smaller --batch" in capsys.readouterr().err
+    error = RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        dark_distil([*WORDS, "--out", "large"])

@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..core import paths
 from ..core.ledger import NotMeasured
+from ..core.paths import teachers_digest
 from ..core.repro import sha256
 from ..core.style import interval, markdown_table, metrics, number
 from ..recipe import get_profile
@@ -25,9 +25,8 @@ INSTRUCTIONS = ("default", "avx2", "avx512")  # of PyTorch, oldest first
 def origin(
     profile: str,
 ) -> int:  # 48 bits of a hash
-    "What a setting's rows belong to: the sizes of the profile, and the card of its teachers."
-    card = paths.teachers(profile) / "card.json"
-    return int(sha256((repr(get_profile(profile)) + (sha256(card) if card.is_file() else "")).encode())[:12], 16)
+    "What a setting's rows belong to: the sizes of the profile, and its teachers."
+    return int(sha256((repr(get_profile(profile)) + teachers_digest(profile)).encode())[:12], 16)
 
 # %% ../../nbs/lib/8_artefacts/08_processors.ipynb #32a3ddc2
 def read_setting(

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
-           'teachers', 'results', 'predictions', 'given', 'run_folder', 'from_root', 'has_file', 'find_conflict',
-           'read_text', 'in_words', 'answer', 'Busy', 'hold']
+           'teachers', 'results', 'predictions', 'teachers_digest', 'given', 'run_folder', 'from_root', 'has_file',
+           'find_conflict', 'read_text', 'in_words', 'answer', 'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
 import errno
 import fcntl
+import hashlib
+import json
 import os
 import platform
 import re
@@ -83,6 +85,16 @@ def predictions(
 ) -> Path: # folder of <benchmark>.csv: what a model said about each image
     "Predictions of a profile, from which every interval can be computed again."
     return data / "results" / f"{profile}.predictions"
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #969f21c3
+def teachers_digest(
+    profile: str, # name of a profile
+) -> str: # 64 hexadecimal digits; "" if no teachers come with the profile
+    "What tells the shipped teachers of a profile from others: seeds, checksums and scores, as their card has them."
+    card = teachers(profile) / "card.json"
+    if not card.is_file():
+        return ""
+    return hashlib.sha256(json.dumps(json.loads(card.read_text(encoding="utf-8"))["teachers"]).encode()).hexdigest()
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #44693a4c
 def given(

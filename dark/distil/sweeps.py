@@ -11,9 +11,9 @@ import os
 import numpy as np
 from tqdm import tqdm
 
-from ..core import paths
 from ..core.compute import in_parallel
 from ..core.ledger import Ledger, row
+from ..core.paths import teachers_digest
 from ..core.repro import fingerprint, sha256
 from .teachers import draw_train
 from .voices import ASSISTANTS, Voice, seat_voice, train_student, voice_of
@@ -28,9 +28,9 @@ def case_origin(
     case: Case,
 ) -> int:  # 48 bits of a hash
     "What the rows of a case belong to."
-    recipe, card = get_recipe(case.recipe), paths.teachers(base) / "card.json"
+    recipe = get_recipe(case.recipe)
     told = [repr(sized(case.regime, base)), repr(recipe), fingerprint(get_objective(recipe.objective, "pairs")),
-            sha256(card) if card.is_file() else ""]
+            teachers_digest(base)]
     return int(sha256("".join(told).encode())[:12], 16)
 
 # %% ../../nbs/lib/5_distil/13_sweeps.ipynb #80721085

@@ -223,8 +223,8 @@ def duration(
     longest = max(seconds, key=seconds.get)
     return (f"The last `{profile}` run took {run['total_seconds'] / 60:.1f} minutes on {machine['cores']} cores "
             f"({machine['cpu']}, {machine['platform']}, Python {machine['python']}), of which `{longest}` "
-            f"{seconds[longest] / 60:.1f}; building the environment is not counted, nor is "
-            "the training of models that an earlier run had left behind: a first run takes longer by that.")
+            f"{seconds[longest] / 60:.1f}. Building the environment is not counted; a stage that found its models "
+            "trained counts without their training.")
 
 # %% ../../nbs/lib/9_paper/05_report.ipynb #225a851d
 def findings(
