@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch.nn.functional import normalize
 
+import dark.regimes  # noqa: F401, which adds recipes of other weights
 from dark.core import repro
 from dark.distil.loop import compare_pairs
 from dark.loss import Embeddings

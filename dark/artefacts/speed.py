@@ -95,5 +95,5 @@ def caption_speed(
                    for line in cached.itertuples())
     return (f"(a) Milliseconds of loss and gradient over the number of pairs, medians; growth from 1,024 pairs as N to "
             f"the power of: {grown}. (b) Pairs a second from shards, decoded and seen by two models of the paper's "
-            f"sizes; 0: by the training process itself, on all cores. (c) Gathering the embeddings of 1,024 pairs, "
-            f"loss and gradient, over the processes that share them.{told}")
+            f"sizes. (c) Gathering the embeddings of 1,024 pairs, loss and gradient, over the processes that share "
+            f"them.{told}")
