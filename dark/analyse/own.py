@@ -20,8 +20,7 @@ from ..core.compute import device
 from ..core.paths import answer, in_words
 from ..core.repro import atomic_write
 from ..core.style import interval, style
-from ..data.pairs import read_pairs, read_table, refuse_cut
-from ..evaluate.own import labels_of, predict_labels, read_sentences, score_labels, score_retrieval
+from ..evaluate.own import predict_labels, read_asked, refuse_long_sentences, score_labels, score_retrieval
 from ..models.named import open_model
 
 # %% ../../nbs/lib/6_analyse/05_own.ipynb #ee1c4280
@@ -58,18 +57,13 @@ def evaluate(
     out: Path,  # folder that receives scores.csv, and predictions.csv and confusion.png
 ) -> str:  # lines to print
     "Judge a model, and write down how."
-    if prompts is None:
-        pairs = read_pairs(data)
-    else:
-        table = read_table(data, ("path", "label"))
-        sentences = read_sentences(prompts, labels_of(table, data))
+    table, sentences = read_asked(data, prompts)
     named = open_model(model)
-    asked = pairs if prompts is None else pd.DataFrame({"caption": list(sentences.values())})
-    refuse_cut(asked, named.tokens, named.context, named.name)
+    refuse_long_sentences(table, sentences, named)
     named.model.to(device())
     tables = {}
-    if prompts is None:
-        scores = score_retrieval(named, pairs).assign(low=np.nan, high=np.nan)
+    if sentences is None:
+        scores = score_retrieval(named, table).assign(low=np.nan, high=np.nan)
     else:
         answers = predict_labels(named, table, sentences)
         scores = score_labels(answers)

@@ -54,7 +54,8 @@ def markdown_speed(
              "*step*: at full size, the teacher's answers from a cache beside the teacher in the step. *accumulate*: "
              "four batches that are compared as one (*exact*) or each alone (*apart*) beside one large batch. Memory "
              "is what a process takes more at its highest, of the loss beside the embeddings.")
-    return f"{markdown_table(shown[['what', 'of', 'value', 'unit', 'rounds']])}\n{notes}\n\n{NO_GPU}\n"
+    lacking = "" if table["what"].str.startswith("step/gpu").any() else f"\n{NO_GPU}\n"
+    return f"{markdown_table(shown[['what', 'of', 'value', 'unit', 'rounds']])}\n{notes}\n{lacking}"
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #ace46e0b
 TINTS = {"whole": "#0072B2", "blocks": "#D55E00", "masked": "#999999", "open_clip": "#009E73"}

@@ -157,9 +157,9 @@ def loss_rows(
         times = in_turn({form: partial(loss_step, form, n) for form in LOSSES}, rounds)
         rows += time_rows(times, f"loss/n-{n}", "masked")
         medians.append(times.median())
-    late = [median for n, median in zip(sizes, medians) if n >= 1024] if largest > 1024 else medians
     for form in LOSSES:
-        rows.append(row(form, "loss/exponent", exponent(sizes[-len(late):], [median[form] for median in late]), "1"))
+        late = [median[form] for median in medians[-3:]]  # small ones are all overhead
+        rows.append(row(form, "loss/exponent", exponent(sizes[-3:], late), "1"))
         for n in (sizes[-1], largest) if form in ("whole", "blocks") else (sizes[-1],):
             taken = extra_memory("loss_step", form, n, given="both_of")
             rows.append(row(form, f"loss/n-{n}/memory", 1e9 * taken, "count"))
@@ -197,7 +197,8 @@ def step_rows(
     rounds: int = 5,
 ) -> list:  # ledger rows
     "Cached over online at full size; and the bytes that a pair and view take in the cache."
-    rows = time_rows(in_turn(full_steps(batch), rounds), f"step/batch-{batch}", "online")
+    where = "step/gpu" if torch.cuda.is_available() else "step"
+    rows = time_rows(in_turn(full_steps(batch), rounds), f"{where}/batch-{batch}", "online")
     width = get_release("fetalclip").config["embed_dim"]
     return [*rows, row("cached", "step/bytes_a_view", 2 * width, "count")]
 
@@ -213,11 +214,12 @@ def accumulated_step(
     images = torch.randint(0, 255, size, dtype=torch.uint8, generator=generator)
     tokens = torch.randint(1, 100, (pairs, profile.context), generator=generator)
     ask = lambda e: LOSSES["whole"](e, Embeddings(e.image.detach(), e.text.detach(), e.scale.detach()))
+    parts = 1 if form == "large" else 4
+    batches = images.chunk(parts), tokens.chunk(parts)
     if form == "exact":
-        parts = [[to_input(part) for part in images.chunk(4)], tokens.chunk(4)]
-        ask(Embeddings(*InParts(model)(*parts))).backward()
-    for some, words in [(images, tokens)] if form == "large" else zip(images.chunk(4), tokens.chunk(4)):
-        if form != "exact":
+        ask(Embeddings(*InParts(model)([to_input(some) for some in batches[0]], batches[1]))).backward()
+    else:
+        for some, words in zip(*batches):
             ask(embed(model, some, words)).backward()
     return model.visual[-1].weight.grad
 

@@ -109,10 +109,8 @@ class Validate(Callback):
 
     def score(self, run):
         if run.accelerator.is_main_process:
-            modes = [(part, part.training) for part in run.plain.modules()]
             found = {"step": run.step} | self.judge(run.plain.eval())
-            for part, training in modes:
-                part.training = training
+            run.plain.train()
             self.lines.append(found)
             write_lines(self.path, self.lines)
             track(run, {f"val/{name}": value for name, value in found.items() if name != "step"})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'read_sentences', 'encode_files', 'predict_labels', 'calibration_sums', 'calibration_errors', 'score_labels',
-           'hit_ranks', 'recall', 'score_retrieval', 'labels_of', 'open_judge']
+           'hit_ranks', 'recall', 'score_retrieval', 'labels_of', 'read_asked', 'refuse_long_sentences', 'open_judge']
 
 # %% ../../nbs/lib/4_evaluate/07_own.ipynb #3daa53f6
 import json
@@ -173,6 +173,27 @@ def labels_of(
     table["label"] = table["label"].astype(str)
     return table["label"]
 
+# %% ../../nbs/lib/4_evaluate/07_own.ipynb #b0d34160
+def read_asked(
+    data,  # table with path and label, or pairs
+    prompts,  # .json with sentences for each label; None: retrieval
+) -> tuple:  # table with path and label, label -> sentences; or pairs, None
+    "What a model is asked; ValueError in one sentence for what cannot be read."
+    if prompts is None:
+        return read_pairs(data), None
+    table = read_table(data, ("path", "label"))
+    return table, read_sentences(prompts, labels_of(table, data))
+
+# %% ../../nbs/lib/4_evaluate/07_own.ipynb #19b66522
+def refuse_long_sentences(
+    table: pd.DataFrame,  # of `read_asked`
+    sentences: dict | None,
+    named: Named,
+) -> None:
+    "ValueError if the model would not read whole what it is asked."
+    asked = table if sentences is None else pd.DataFrame({"caption": list(sentences.values())})
+    refuse_cut(asked, named.tokens, named.context, named.name)
+
 # %% ../../nbs/lib/4_evaluate/07_own.ipynb #331b183b
 def open_judge(
     data,  # table with path and label, or pairs
@@ -180,11 +201,8 @@ def open_judge(
     named: Named,  # the model that will be judged: its tokens count
 ):  # function of a `Named` -> table with metric and value, as of `score_labels` or `score_retrieval`
     "What a model is asked, checked before it is; ValueError in one sentence for what cannot be asked."
-    if prompts is None:
-        pairs = read_pairs(data)
-        refuse_cut(pairs, named.tokens, named.context, named.name)
-        return lambda model: score_retrieval(model, pairs)
-    table = read_table(data, ("path", "label"))
-    sentences = read_sentences(prompts, labels_of(table, data))
-    refuse_cut(pd.DataFrame({"caption": list(sentences.values())}), named.tokens, named.context, named.name)
+    table, sentences = read_asked(data, prompts)
+    refuse_long_sentences(table, sentences, named)
+    if sentences is None:
+        return lambda model: score_retrieval(model, table)
     return lambda model: score_labels(predict_labels(model, table, sentences))
