@@ -4,8 +4,10 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import open_clip
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dark.data.digits import write_digits
+from dark.data.shards import write_shards
 from dark.distil.full_size import dark_distil
 from dark.models.named import open_model
 
@@ -223,3 +227,42 @@ def test_too_little_memory_is_said_in_a_sentence(folder, monkeypatch, capsys, er
     error = RuntimeError("shapes do not fit")
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         dark_distil([*WORDS, "--out", "large"])
+
+
+def test_a_killed_rank_ends_the_others_with_one_sentence(folder):
+    "Two processes without a launcher, which would end the other one itself."
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    ranks = []
+    for rank in ("0", "1"):
+        told = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2",
+                             "MASTER_ADDR": "localhost", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+        words = [str(BIN / "dark_distil"), *WORDS, "--epochs", "900", "--out", "alone"]
+        ranks.append(subprocess.Popen(words, cwd=folder, env=told, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                      text=True))
+    until = time.monotonic() + 120
+    while not (folder / "alone/steps.csv").is_file() and time.monotonic() < until:
+        time.sleep(0.2)
+    ranks[1].kill()
+    _, said = ranks[0].communicate(timeout=120)
+    ranks[1].communicate()
+    assert ranks[0].returncode == 2, said[-2000:]
+    lines = said.replace("\r", "\n").splitlines()
+    assert sum(line.startswith("dark_distil: another process of this run has ended") for line in lines) == 1, lines[-5:]
+    assert "Traceback" not in said
+
+
+def test_shards_have_a_cache_and_a_look_beforehand(folder):
+    "Pairs of shards are numbered: a teacher answers once to each view, and --dry reads some of them."
+    table = pd.read_csv(folder / "digits/few.csv")
+    pictures = [np.asarray(Image.open(folder / "digits" / path)) for path in table["path"]]
+    write_shards(folder / "numbered", zip(pictures, table["caption"]), per_shard=60)
+    words = [*WORDS[:4], "--data", "numbered", *WORDS[6:], "--out", "kept", "--cache", "2"]
+    assert "to 2 views of 200 pictures" in run(folder, words)
+    assert len(list(folder.glob("teacher-*-2"))) == 1
+    online = [*WORDS[:4], "--data", "numbered", *WORDS[6:], "--samples", "192", "--out", "drawn"]
+    run(folder, online)
+    assert "200 pictures, 200 looked at" in run(folder, [*words[:-2], "--dry"])
+    with contextlib.chdir(folder):
+        assert dark_distil([*words, "--samples", "192"]) == 2

@@ -20,9 +20,9 @@ from ..core.ledger import Ledger, as_table
 from ..data.pairs import PairBatches, read_square
 from ..data.shards import count_tokens
 from .loop import Run, train_step
-from .batches import list_shards, read_sources
+from .batches import read_sources
 from .pair import named_losses, open_accelerator, open_pair
-from .settings import PairRun, check_settings, source_weights
+from .settings import PairRun, check_settings
 from ..loss import Embeddings
 from ..recipe import Training, get_recipe
 from ..regimes import MAPPED, case_of, studies
@@ -148,8 +148,6 @@ def advise(
 ) -> str:  # lines
     "What is to be known before a run: duplicates, cuts, broken pictures, the teacher's sharpness, the time of a step."
     check_settings(run)
-    if any(list_shards(source) for source, _ in source_weights(run)):
-        raise ValueError("--dry looks at a table or a folder, not at shards: give it some of their pairs as such")
     student, teacher = open_pair(run)
     pairs, models = pd.concat(read_sources(run), ignore_index=True), [model for model in (student, teacher) if model]
     some = pairs.sample(min(len(pairs), LOOKED_AT), random_state=0).reset_index(drop=True)
@@ -165,7 +163,7 @@ def advise(
         scale = taught.scale.item()
         lines.append(f"teacher: logit scale {scale:.1f}, so tau {scale / run.scale_over_tau:.2f} for a scale over tau "
                      f"of {run.scale_over_tau:g}; there p_ii is {match:.2f}, the rest lies on {others:.1f} captions")
-    steps = run.epochs * (len(pairs) // run.batch)
+    steps = run.epochs * ((run.samples or len(pairs)) // run.batch)
     whole = steps * seconds / 60
     told = f"{whole:.1f} minutes" if whole < 90 else f"{whole / 60:.1f} hours"
     lines.append(f"a batch takes {seconds:.2f} s without reading it, all {steps} take {told}; so far this process took "

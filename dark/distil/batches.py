@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ViewedPairs', 'read_viewed', 'ShardBatches', 'list_shards', 'repeat_shards', 'open_shards', 'read_sources',
-           'open_data', 'Together']
+           'place_of', 'open_data', 'Together']
 
 # %% ../../nbs/lib/5_distil/08_batches.ipynb #8b569570
 import os
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from webdataset.shardlists import expand_urls
 
-from ..data.pairs import PairBatches, read_pairs, refuse_cut
+from ..data.pairs import Member, PairBatches, index_shards, read_pairs, refuse_cut
 from ..data.shards import caption_shards, check_captions, find_shards, own_share, paired_views
 from .settings import PairRun, source_weights
 
@@ -110,10 +110,7 @@ def open_shards(
     rank: int,
     ranks: int,
 ) -> tuple:  # batches, digest of what they are made of
-    "The batches of a run on shards; ValueError for captions too long, or if the teacher's answers were to be kept."
-    if run.cache:
-        raise ValueError(f"{run.data} are shards, whose pairs have no number: a teacher's answers are kept for a "
-                         "table or a folder")
+    "The batches of a run on a stream of shards; ValueError for captions too long."
     every = [shard for some in shards for shard in some]
     for model in [] if run.cut_captions else models:
         if long := check_captions(every, model.tokens, model.context):
@@ -128,8 +125,19 @@ def open_shards(
 def read_sources(
     run: PairRun,
 ) -> list:  # of `dark.data.pairs.read_pairs`, one a source
-    "The pairs of the tables or folders of a run."
-    return [read_pairs(source) for source, _ in source_weights(run)]
+    "The pairs of the tables, folders or shards of a run, each with a number."
+    found = [(source, list_shards(source)) for source, _ in source_weights(run)]
+    return [index_shards(shards) if shards else read_pairs(source) for source, shards in found]
+
+# %% ../../nbs/lib/5_distil/08_batches.ipynb #97222110
+def place_of(
+    path,  # Path or Member
+    home: Path,  # folder of the data
+) -> tuple:  # place in the data, bytes
+    "What tells a picture from another one of its data, without reading it."
+    if isinstance(path, Member):
+        return f"{path.shard.name}: {path.name}", path.size
+    return os.path.relpath(path, home), path.stat().st_size
 
 # %% ../../nbs/lib/5_distil/08_batches.ipynb #15647018
 def open_data(
@@ -141,12 +149,14 @@ def open_data(
     "The batches of a run; ValueError for data that cannot be used."
     sources, weights = zip(*source_weights(run))
     shards = [list_shards(source) for source in sources]
-    if all(shards):
+    if all(shards) and not run.cache:
         return open_shards(run, models, shards, rank, ranks)
-    if any(shards):
-        raise ValueError(f"{run.data} are shards and tables or folders: give several of one kind")
+    if any(shards) and not run.cache:
+        raise ValueError(f"{run.data} are shards and tables or folders: give several of one kind, or --cache")
+    if run.samples:
+        raise ValueError("samples is for a stream of shards: here an epoch is every pair once, so leave it out")
     read = read_sources(run)
-    digest = [(os.path.relpath(path, Path(source).parent), path.stat().st_size, *texts)
+    digest = [(*place_of(path, Path(source).parent), *texts)
               for source, some in zip(sources, read) for path, texts in zip(some["path"], some["caption"])]
     pairs = pd.concat(read, ignore_index=True)
     for model in [] if run.cut_captions else models:

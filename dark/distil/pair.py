@@ -108,7 +108,9 @@ def taught_by(
     "What the teacher says of a batch."
     pictures, tokens, which = batch
     if isinstance(teacher, Answers):
-        return send_to_device(teacher.of(*which), run.accelerator.device)
+        view, rows, captions = which
+        said = teacher.of(view, torch.as_tensor(rows).cpu(), captions)  # the batch is on the device by now, rows too
+        return send_to_device(said, run.accelerator.device)
     with torch.no_grad():
         return Embeddings(*teacher(pictures[1], tokens[1])[:3])
 
@@ -288,7 +290,7 @@ def distil_pair(
     start, bound = [weights_digest(model.model) for model in models], bound_ranks(data, student.model, ranks)
     taught = teacher and teacher.model.to(accelerator.device)
     if run.cache:
-        taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator)
+        taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator, run.workers)
     callbacks = watchers(run, student, pair_key(run, [digest, start], bound))
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:

@@ -33,7 +33,7 @@ class PairRun:
     recipe: str = "dark-b2-e-0.8"  # of `dark.recipe`
     weights: str = ""  # of several data, as 3::1: how much of each an epoch has; none: as much as there is
     epochs: int = 20  # passes over the pairs, or of --samples
-    samples: int = 0  # pairs of an epoch, for shards, which have no length of their own
+    samples: int = 0  # pairs of an epoch, for shards read as a stream, without --cache
     batch: int = 128  # pairs, over all processes
     accumulate: int = 1  # batches of an optimizer step
     exact: bool = False  # the pairs of all batches of a step are compared, as if they were one batch

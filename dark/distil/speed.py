@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'in_turn', 'time_rows', 'exponent', 'masked_loss', 'pairs_of', 'both_of', 'loss_step', 'extra_memory',
            'loss_rows', 'full_steps', 'step_rows', 'accumulated_step', 'accumulation_rows', 'reading_rows',
-           'rank_times', 'rank_rows', 'on_paper']
+           'rank_times', 'rank_rows', 'paper_models', 'picture_rows', 'on_paper']
 
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #4610602a
 import os
@@ -24,18 +24,22 @@ import torch.distributed as dist
 import torch.multiprocessing
 from accelerate import Accelerator
 from open_clip.loss import DistillClipLoss
+from open_clip.tokenizer import SimpleTokenizer
 from torch.nn.functional import cross_entropy, normalize
 
 from ..core.ledger import row
 from ..core.stats import quartiles
 from ..data.phantom import Phantom
+from ..data.pairs import index_shards
 from ..data.shards import write_shards
 from .batches import ViewedPairs, read_viewed
 from .full_size import FewBatches, taught_losses
 from .loop import Run, compare_pairs, embed, train_step
 from .pair import InParts
+from ..evaluate.answers import ask_teacher
 from ..loss import Embeddings, dark_loss, gather_embeddings
 from ..models.clip import build, student, to_input
+from ..models.named import Named
 from ..models.released import get_release
 from ..objectives import BLOCK
 from ..recipe import get_profile, get_recipe
@@ -54,6 +58,8 @@ def in_turn(
         for name, function in functions.items():
             start = time.perf_counter()
             function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # a GPU answers before it has worked
             taken[name] = time.perf_counter() - start
         rows.append(taken)
     return pd.DataFrame(rows).rename_axis("round")
@@ -168,6 +174,7 @@ def loss_rows(
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #e1114576
 def full_steps(
     batch: int = 2,  # pairs
+    compiled: bool = False,  # by torch.compile: student and teacher
 ) -> dict:  # "online" and "cached" -> function that trains a step
     "The two steps, on the device that there is."
     profile = get_profile("paper")
@@ -180,6 +187,8 @@ def full_steps(
     run = Run(own.train(), FewBatches([None] * 10_000), get_recipe("dark-b2-e-0.8"), profile.distil, accelerator)
     images, others, words = (part.to(accelerator.device) for part in (*seen, tokens))
     teacher.to(accelerator.device)
+    for model in (own, teacher) if compiled else ():
+        model.compile()
     with torch.no_grad():
         said = Embeddings(*teacher(others, words))
 
@@ -197,8 +206,7 @@ def step_rows(
     rounds: int = 5,
 ) -> list:  # ledger rows
     "Cached over online at full size; and the bytes that a pair and view take in the cache."
-    where = "step/gpu" if torch.cuda.is_available() else "step"
-    rows = time_rows(in_turn(full_steps(batch), rounds), f"{where}/batch-{batch}", "online")
+    rows = time_rows(in_turn(full_steps(batch), rounds), f"step/batch-{batch}", "online")
     width = get_release("fetalclip").config["embed_dim"]
     return [*rows, row("cached", "step/bytes_a_view", 2 * width, "count")]
 
@@ -294,7 +302,37 @@ def rank_rows(
             torch.multiprocessing.spawn(rank_times, (ranks, pairs, rounds, folder), ranks)
             times = 1000 * np.load(Path(folder) / f"times-{ranks}.npy")
             rows.append(row(f"ranks-{ranks}", f"ranks/n-{pairs}/ms", unit="ms", **quartiles(times)))
+    if len(counts) > 1:
+        rows.append(row("ranks", "ranks/exponent", exponent(counts, [told["value"] for told in rows]), "1"))
     return rows
+
+# %% ../../nbs/lib/5_distil/14_speed.ipynb #227ec652
+def paper_models() -> list:  # of Named: student, teacher
+    "The paper's two models with random weights; the teacher's logit scale is that of a trained one."
+    profile, models = get_profile("paper"), []
+    for seed, name in enumerate((profile.student, profile.teacher)):
+        release, tokens = get_release(name), SimpleTokenizer(context_length=profile.context)
+        seen = release.size, release.mean, release.std
+        models.append(Named(name, build(name, profile, seed).eval(), tokens, profile.context, *seen, release.config))
+    models[1].model.requires_grad_(False)
+    with torch.no_grad():
+        models[1].model.logit_scale.fill_(torch.tensor(100.0).log())
+    return models
+
+# %% ../../nbs/lib/5_distil/14_speed.ipynb #b467f4c5
+def picture_rows(
+    teacher: Named,
+    counts=(4, 8, 16),
+    rounds: int = 3,
+) -> list:  # ledger rows
+    "Milliseconds of the teacher's answers to some pictures in one view, reading included; and how they grow."
+    rows, pictures = [], Phantom(256, split="frames").sample(max(counts)).images.numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = index_shards(write_shards(folder, [(picture, "a frame") for picture in pictures]))
+        for n in counts:
+            times = in_turn({"cache": partial(ask_teacher, teacher, pairs.iloc[:n], 0)}, rounds)
+            rows += time_rows(times, f"pictures/n-{n}", "cache")
+    return [*rows, row("cache", "pictures/exponent", exponent(counts, [told["value"] for told in rows]), "1")]
 
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #6bfe601d
 def on_paper(
