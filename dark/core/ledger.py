@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections import Counter
+from functools import lru_cache
 from io import StringIO
 
 import pandas as pd
@@ -125,25 +126,35 @@ def _pairs(
     return dict(pairs)
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #470036c0
+@lru_cache(maxsize=4)
+def _records(
+    text: str,  # of a ledger
+    shown: str,  # its file, for errors
+    mend: str,  # what to do about one
+) -> tuple:  # of dict
+    "The measurements of a text, checked; a run looks at one ledger a hundred times."
+    records, found = [], {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
+        try:
+            record = check_row({**dict.fromkeys(columns), **json.loads(line, object_pairs_hook=_pairs)})
+        except (ValueError, TypeError) as error:
+            problem = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else f"is no measurement: {error}"
+            raise ValueError(f"{shown}, line {number} {problem}; {mend}") from None
+        first = found.setdefault(_order(record), number)
+        if first != number:
+            raise ValueError(f"{shown}, lines {first} and {number} are two values of one measurement "
+                             f"({', '.join(map(str, _order(record)))}); {mend}")
+        records.append(record)
+    return tuple(records)
+
+# %% ../../nbs/lib/1_core/06_ledger.ipynb #3f2d564f
 @patch
 def rows(self: Ledger) -> list: # of dict, in the order of the file; empty if there is no file yet
     "All measurements, checked."
     if not paths.has_file(self.file):
         return []
     mend = f"restore the file from git, or delete it and run: dark_paper --profile {self.profile} --force"
-    text, records, found = paths.read_text(self.file, mend), [], {}
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
-        try:
-            record = check_row({**dict.fromkeys(columns), **json.loads(line, object_pairs_hook=_pairs)})
-        except (ValueError, TypeError) as error:
-            problem = "is not valid JSON" if isinstance(error, json.JSONDecodeError) else f"is no measurement: {error}"
-            raise ValueError(f"{self.shown}, line {number} {problem}; {mend}") from None
-        first = found.setdefault(_order(record), number)
-        if first != number:
-            raise ValueError(f"{self.shown}, lines {first} and {number} are two values of one measurement "
-                             f"({', '.join(map(str, _order(record)))}); {mend}")
-        records.append(record)
-    return records
+    return [dict(record) for record in _records(paths.read_text(self.file, mend), self.shown, mend)]
 
 # %% ../../nbs/lib/1_core/06_ledger.ipynb #d566e19e
 def _line(

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -263,13 +263,15 @@ def _find(
     return None
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #6bba56da
-def definitions(
-    targets,  # dotted names
-    package: Path,  # folder; the first word of the names
-    registers: bool,  # follow what `get_...` looks up
-) -> dict:  # name of a definition, without its module -> SHA-256
-    "The definitions of a package that are used by these, directly or through others."
-    modules = _modules(package)
+@lru_cache(maxsize=128)
+def _definitions(
+    targets: frozenset,  # dotted names
+    stamped: tuple,  # items of `_modules`: what is written again is read again
+    name_of_all: str,  # of the package
+    registers: bool,
+) -> dict:
+    "What `definitions` returns."
+    modules = dict(stamped)
     waiting, seen, digests = {_find(target, modules) for target in targets} - {None}, set(), {}
     while waiting:
         seen.add(place := waiting.pop())
@@ -291,11 +293,21 @@ def definitions(
                 continue
             if found and found not in seen:
                 waiting.add(found)
-            outside = target if target.split(".")[0] != package.name else ""
+            outside = target if target.split(".")[0] != name_of_all else ""
             linked.append((chain, part.digest if part else outside))
         told = json.dumps([parts[name].digest, sorted(linked)])
         digests.setdefault(name, []).append(sha256(told.encode()))
     return {name: sha256("".join(sorted(found)).encode()) for name, found in sorted(digests.items())}
+
+# %% ../../nbs/lib/1_core/03_repro.ipynb #f4700b7d
+def definitions(
+    targets,  # dotted names
+    package: Path,  # folder; the first word of the names
+    registers: bool,  # follow what `get_...` looks up
+) -> dict:  # name of a definition, without its module -> SHA-256
+    "The definitions of a package that are used by these, directly or through others."
+    stamped = tuple(sorted(_modules(package).items()))
+    return dict(_definitions(frozenset(targets), stamped, package.name, registers))
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #4f56bafa
 def notebook_definitions(
