@@ -10,6 +10,7 @@ __all__ = ['adamw', 'Run', 'Callback', 'Schedule', 'Evaluate', 'Steps', 'Log', '
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -204,7 +205,7 @@ class Checkpoint(Callback):
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #cf8c2b0b
 class Progress(Callback):
-    "A bar over the steps with an estimate of the time left."
+    "A bar over the steps with an estimate of the time left; without a terminal, a line an epoch."
 
     def __init__(
         self,
@@ -213,15 +214,20 @@ class Progress(Callback):
         self.name = name
 
     def before_run(self, run):
-        quiet = not run.accelerator.is_main_process
+        shown = None if run.accelerator.is_main_process else True  # None: if there is a terminal
         self.bar = tqdm(
-            total=run.total, initial=run.step, desc=self.name, unit="step", mininterval=2, disable=quiet
+            total=run.total, initial=run.step, desc=self.name, unit="step", mininterval=2, disable=shown
         )
+        self.silent = self.bar.disable  # which a closed one is too
 
     def after_step(self, run):
         self.bar.update()
         if run.step == run.total:
             self.bar.close()
+
+    def after_epoch(self, run):
+        if self.silent and run.accelerator.is_main_process:
+            print(f"{self.name}: epoch {run.epoch} of {run.training.epochs}", file=sys.stderr)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #141743c1
 def embed(

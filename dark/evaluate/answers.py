@@ -53,7 +53,8 @@ def ask_teacher(
     where, parts = next(teacher.model.parameters()).device, []
     files, texts = pairs["path"].to_numpy(), list_captions_once(pairs)
     told = "captions" if view is None else f"view {view + 1}"
-    for start in tqdm(range(0, len(texts if view is None else files), batch), desc=f"teacher: {told}", unit="batch"):
+    for start in tqdm(range(0, len(texts if view is None else files), batch), desc=f"teacher: {told}", unit="batch",
+                      disable=None):
         some = slice(start, start + batch)
         if view is None:
             found = teacher.model.encode_text(teacher.tokens(texts[some]).to(where), normalize=True)
