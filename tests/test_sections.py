@@ -17,7 +17,8 @@ def test_every_module_has_its_notebook():
 
 
 def test_the_house_is_small():
-    assert len(SECTIONS) <= 83 and len(set(SECTIONS)) == len(SECTIONS)
+    # 83, and core.command and paper.doctor: what all commands share, and a command that stood in another's module
+    assert len(SECTIONS) <= 85 and len(set(SECTIONS)) == len(SECTIONS)
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
