@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .controls import both_ways
 from .loss import Embeddings, dark_loss, kd_terms
-from .objectives import objective
+from .objectives import objective, refuse_inputs
 
 # %% ../nbs/lib/0_method/06_baselines.ipynb #d7cc792f
 def _towers(
@@ -62,6 +62,7 @@ def feature_kd(
     feature: float,  # weight
 ) -> dict:  # loss, contrastive, feature
     "Contrastive loss, and mean squared difference of the two models' embeddings."
+    refuse_inputs(progress, student=student, teacher=teacher)
     _check_width("feature-kd", student, teacher)
     term = sum(F.mse_loss(*tower) for tower in _towers(student, teacher))
     return _added(student, {"feature": (feature, term)})
@@ -95,6 +96,7 @@ def relational(
     angle: float,  # weight
 ) -> dict:  # loss, contrastive, distance, angle
     "Contrastive loss, and smooth L1 of distances and of angles between embeddings."
+    refuse_inputs(progress, student=student, teacher=teacher)
     if len(student.image) < 3:
         raise ValueError(f"relational looks at triplets, and a batch of {len(student.image)} has none: take 3 or more")
     with torch.autocast(student.image.device.type, enabled=False):
@@ -113,6 +115,7 @@ def interactive_contrast(
     interactive: float,  # weight
 ) -> dict:  # loss, contrastive, interactive
     "Contrastive loss, and that of the student's images with the teacher's texts and the other way round."
+    refuse_inputs(progress, student=student, teacher=teacher)
     _check_width("icl", student, teacher)
     (image, frozen_image), (text, frozen_text) = _towers(student, teacher)
     target = torch.arange(len(image), device=image.device)
@@ -132,6 +135,7 @@ def contrastive_representation(
     tau: float,  # that divides cosines
 ) -> dict:  # loss, contrastive, representation
     "Contrastive loss, and noise contrast of the two models' embeddings of each input, within the batch."
+    refuse_inputs(progress, student=student, teacher=teacher)
     _check_width("crd", student, teacher)
     n = len(student.image)
     if n < 2:
@@ -154,6 +158,7 @@ def barlow_twins(
     redundancy: float,  # weight
 ) -> dict:  # loss, contrastive, agreement, redundancy
     "Contrastive loss, and distance of the models' cross-correlation from the identity."
+    refuse_inputs(progress, student=student, teacher=teacher)
     _check_width("barlow", student, teacher)
     terms = []
     for own, taught in _towers(student, teacher):
@@ -177,6 +182,7 @@ def affinity(
     contrastive: float,  # weight of the hard target
 ) -> dict:  # loss, contrastive, affinity
     "Cross-entropy to the teacher's similarities, both models at one scale."
+    refuse_inputs(progress, student=student, teacher=teacher)
     ways = both_ways(*(e._replace(scale=scale) for e in (student, teacher)))
     term = sum(sum(kd_terms(own, taught)) for own, taught in ways) / len(ways)
     return _added(student, {"affinity": (affinity, term)}, contrastive)
@@ -210,6 +216,7 @@ def decoupled_kd(
     warmup: float,  # share of training in which both weights rise, above 0
 ) -> dict:  # loss, contrastive, target, others, w_target, w_others
     "Contrastive loss, and the two parts of the divergence, each with its weight."
+    refuse_inputs(progress, student=student, teacher=teacher)
     terms = []
     for own, taught in both_ways(student, teacher):
         own = own / tau
@@ -232,6 +239,7 @@ def normalised_kd(
     tau: float,  # of the student's others
 ) -> dict:  # loss, contrastive, target, others
     "Contrastive loss, and cross-entropies on the match and among the others."
+    refuse_inputs(progress, student=student, teacher=teacher)
     terms = []
     for own, taught in both_ways(student, teacher):
         among = (_others(taught).softmax(1) * _others(own / tau).log_softmax(1)).sum(1).mean()
@@ -259,6 +267,7 @@ def correlation_kd(
     columns: float,  # weight
 ) -> dict:  # loss, contrastive, rows, columns
     "Contrastive loss, and what rows and columns of probabilities lack in correlation."
+    refuse_inputs(progress, student=student, teacher=teacher)
     terms = []
     for own, taught in both_ways(student, teacher):
         own, taught = own.softmax(1), taught.softmax(1)
@@ -278,6 +287,7 @@ def standardised_kd(
     tau: float,  # of both models, once their rows have standard deviation 1
 ) -> dict:  # loss, contrastive, standardised
     "Contrastive loss, and divergence of standardised rows."
+    refuse_inputs(progress, student=student, teacher=teacher)
     ways = [[(z - z.mean(1, keepdim=True)) / (tau * (z.std(1, keepdim=True) + 1e-7)) for z in way]
             for way in both_ways(student, teacher)]
     term = tau**2 * sum(_divergence(*way) for way in ways) / len(ways)
@@ -294,6 +304,7 @@ def sigmoid_kd(
     bias: float,  # of both models' logits
 ) -> dict:  # loss, contrastive, pairwise
     "Contrastive loss, and cross-entropy of the two models' sigmoids of every pair."
+    refuse_inputs(progress, student=student, teacher=teacher)
     own, taught = both_ways(student, teacher)[0]
     found = F.binary_cross_entropy_with_logits(own + bias, (taught + bias).sigmoid(), reduction="sum")
     return _added(student, {"pairwise": (pairwise, found / len(own))})
@@ -308,6 +319,7 @@ def entropy_penalty(
     entropy: float,  # weight of the reward
 ) -> dict:  # loss, contrastive, entropy
     "Contrastive loss, less the entropy of the student's rows."
+    refuse_inputs(progress, student=student)
     rows = [own.log_softmax(1) for own, _ in both_ways(student, student)]
     found = sum(-(row.exp() * row).sum(1).mean() for row in rows) / len(rows)
     return _added(student, {"entropy": (-entropy, found)})

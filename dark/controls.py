@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .loss import Embeddings, kd_terms
-from .objectives import objective, shuffle_others, weighted_pairs
-from .schedule import linear
+from .objectives import objective, refuse_inputs, shuffle_others, weighted_pairs
+from .schedule import linear, refuse_no_ends
 
 # %% ../nbs/lib/0_method/05_controls.ipynb #1080683a
 def both_ways(
@@ -34,6 +34,7 @@ def weigh(
     off_diag: tuple,  # (start, end)
 ) -> dict:  # loss; its unweighted terms contrastive, diag and off_diag; w_diag and w_off
     "The two weights on a teacher that was changed; a mean over the comparisons, as `dark.loss.dark_loss` takes."
+    refuse_no_ends(diag=diag, off_diag=off_diag)
     target = torch.arange(len(ways[0][0]), device=ways[0][0].device)
     hard = sum(F.cross_entropy(own, target) for own, _ in ways) / len(ways)
     on_terms, off_terms = zip(*(kd_terms(own, taught, target) for own, taught in ways))
@@ -55,6 +56,8 @@ def clipped_pairs(
     contrastive: float,  # weight of the hard target, which a batch of pairs cannot do without: 1
 ) -> dict:  # of `dark.objectives.weighted_pairs`
     "The two weights, the one off the match never below zero."
+    refuse_inputs(progress, student=student, teacher=teacher)
+    refuse_no_ends(off_diag=off_diag)
     off = max(0.0, linear(*off_diag)(progress))
     return weighted_pairs(student, teacher, progress, diag=diag, off_diag=(off, off), smoothing=smoothing,
                           contrastive=contrastive)
@@ -79,6 +82,8 @@ def bounded_pairs(
     off_diag: tuple,  # (start, end)
 ) -> dict:  # of `weigh`, and repelled
     "The two weights, with negative learning of the teacher's other pairs where the one off the match is negative."
+    refuse_inputs(progress, student=student, teacher=teacher)
+    refuse_no_ends(off_diag=off_diag)
     ways = both_ways(student, teacher)
     off, parts = linear(*off_diag)(progress), []
     for own, taught in ways:
@@ -105,6 +110,8 @@ def permuted_pairs(
     "The two weights, with the teacher's other pairs of a row in random order."
     if smoothing != 0 or contrastive != 1:
         raise ValueError(f"permuted pairs take smoothing 0 and contrastive 1, not {smoothing} and {contrastive}")
+    refuse_inputs(progress, student=student, teacher=teacher)
+    refuse_no_ends(off_diag=off_diag)
     ways = both_ways(student, teacher)
     if linear(*off_diag)(progress) <= below:
         target = torch.arange(len(student.image), device=student.image.device)
@@ -134,6 +141,7 @@ def uniform_pairs(
     off_diag: tuple,  # (start, end)
 ) -> dict:  # of `weigh`
     "The two weights, with the teacher's mass off the match spread evenly."
+    refuse_inputs(progress, student=student, teacher=teacher)
     ways = both_ways(student, teacher)
     shares = torch.full_like(ways[0][1], 1 / max(1, len(student.image) - 1))  # one pair has no others
     return weigh([(own, share_rest(taught, shares)) for own, taught in ways], progress, diag, off_diag)
@@ -166,6 +174,7 @@ def class_prior(
     meaning: Tensor,  # (N, 2) int64: plane and sub-plane that the caption names, 0 where it names none
 ) -> dict:  # of `weigh`
     "The two weights, with the teacher's mass off the match given to pairs whose captions are related."
+    refuse_inputs(progress, student=student, teacher=teacher)
     shares = _related(meaning, student).fill_diagonal_(0.0)
     total = shares.sum(1, keepdim=True)
     shares = torch.where(total > 0, shares / total.clamp(min=0.5), 1 / max(1, len(shares) - 1))
@@ -185,6 +194,8 @@ def weigh_by_meaning(
     meaning: Tensor,  # (N, 2) int64: plane and sub-plane that the caption names, 0 where it names none
 ) -> dict:  # loss; its unweighted terms contrastive, diag, same and different; w_diag, w_same and w_off (different)
     "The two weights, with one more off the match for pairs whose captions say the same."
+    refuse_inputs(progress, student=student, teacher=teacher)
+    refuse_no_ends(diag=diag, same=same, different=different)
     ways, parts = both_ways(student, teacher), []
     alike = (_related(meaning, student) == 1).fill_diagonal_(False)
     found = weigh(ways, progress, diag, different)

@@ -222,6 +222,28 @@ def default_problems(source: str) -> list:
     return problems
 
 
+def refusal_problems(source: str) -> list:
+    "What a function `refuse_...` does beside raising: it returns something, or changes what is not its own."
+    problems = []
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.FunctionDef) and node.name.startswith("refuse_")):
+            continue
+        own = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        for inner in ast.walk(node):
+            answers = isinstance(inner, ast.Return) and inner.value is not None
+            if answers or isinstance(inner, ast.Yield | ast.YieldFrom):
+                problems.append(f"{node.name}, line {inner.lineno}: returns something")
+            if isinstance(inner, ast.Global | ast.Nonlocal):
+                problems.append(f"{node.name}, line {inner.lineno}: names of others")
+            if isinstance(inner, ast.Attribute | ast.Subscript) and isinstance(inner.ctx, ast.Store | ast.Del):
+                root = inner
+                while isinstance(root, ast.Attribute | ast.Subscript):
+                    root = root.value
+                if not (isinstance(root, ast.Name) and root.id in own):
+                    problems.append(f"{node.name}, line {inner.lineno}: changes {ast.unparse(inner)}")
+    return problems
+
+
 def text_problems(text: str) -> list:
     "Traces of one machine: absolute paths and package registries."
     found = [match for pattern in (MACHINE_PATH, REGISTRY) for match in pattern.finditer(text)]

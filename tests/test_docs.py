@@ -7,17 +7,20 @@ import pytest
 from conftest import ROOT
 
 from dark.analyse.own import dark_eval
+from dark.core.command import exits
 from dark.data.download import dark_fetch
 from dark.data.sources import items
 from dark.distil.full_size import dark_distil
-from dark.paper.run import dark_doctor, dark_paper, parse_arguments
+from dark.paper.doctor import dark_doctor
+from dark.paper.processors import dark_processors
+from dark.paper.run import dark_paper, parse_arguments
 from dark.paper.stages import all_stages, find_stage
 from dark.paper.verify import dark_verify
-from dark.recipe import get_profile, get_recipe
+from dark.recipe import get_profile, get_recipe, profiles
 
 PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/devices/README.md", "data/reference/README.md"]
 COMMANDS = {"dark_paper": dark_paper, "dark_fetch": dark_fetch, "dark_doctor": dark_doctor, "dark_distil": dark_distil,
-            "dark_eval": dark_eval, "dark_verify": dark_verify}
+            "dark_eval": dark_eval, "dark_verify": dark_verify, "dark_processors": dark_processors}
 PLACEHOLDERS = {"NN", "ITEM", "item", "<item>", "...", "P"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
 
@@ -109,6 +112,27 @@ GIVEN = sorted({tuple(words) for name in PAGES for words in commands(page(name))
 @pytest.mark.parametrize("words", GIVEN, ids=" ".join)
 def test_commands_can_be_given(words, capsys):
     assert problem(words, capsys) == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_examples_profiles_and_exit_codes(name, capsys):
+    with pytest.raises(SystemExit):
+        COMMANDS[name](["--help"])
+    told = capsys.readouterr().out
+    examples = told.split("\nexamples:\n")[1].split("\n\n")[0].splitlines()
+    assert len(examples) >= 2
+    given = [words for line in examples for words in commands(f"`{line.strip()}`")]
+    assert len(given) >= 2 and [said for words in given if (said := problem(words, capsys))] == []
+    assert all(re.search(rf"^  {code} +{re.escape(meaning)}$", told, flags=re.M) for code, meaning in exits.items())
+    known = ["phantom", "hc18"] if name == "dark_processors" else list(profiles)
+    assert "--profile PROFILE" not in told or f": {', '.join(known)} (default: phantom)" in " ".join(told.split())
+
+
+def test_every_command_is_known_here():
+    lines = (ROOT / "settings.ini").read_text(encoding="utf-8").split("console_scripts =")[1].split()
+    found = {name: getattr(importlib.import_module(home.split(":")[0]), home.split(":")[1])
+             for name, home in (line.split("=") for line in lines)}
+    assert found == COMMANDS
 
 
 def test_the_rules_find(capsys, tmp_path):

@@ -3,9 +3,10 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, dotted, modules
+from rules import refusal_problems
 
-from dark.core.repro import definitions
+from dark.core.work import definitions
 
 TOY = {
     "toy/__init__.py": "",
@@ -58,6 +59,7 @@ def test_what_is_reached(tmp_path):
     ("toy/train.py", "from fastcore", "'A module.'\n__all__ = ['fit']\nimport os\nfrom fastcore"),
     ("toy/data/scale.py", "    return x\n", "    return -x\n"),
     ("toy/data/units.py", "UNUSED = 1", "UNUSED = 2"),
+    ("toy/train.py", "    if x", "    refuse_words(x)\n    if x"),
 ])
 def test_what_changes_no_result(tmp_path, file, old, new):
     assert old in TOY[file]
@@ -71,6 +73,7 @@ def test_what_changes_no_result(tmp_path, file, old, new):
     ("toy/train.py", "x < 0", "x <= 0", {"fit"}),
     ("toy/model.py", "self.size = size", "self.size = 2 * size", {"Model", "fit"}),
     ("toy/train.py", "raise ValueError", "raise KeyError", {"fit"}),
+    ("toy/train.py", "    if x", "    x = refuse_words(x)\n    if x", {"fit"}),
 ])
 def test_what_changes_results(tmp_path, file, old, new, changed):
     assert old in TOY[file]
@@ -125,3 +128,22 @@ def test_methods_are_patched_where_their_class_is():
         text = file.read_text()
         for name in re.findall(r"@patch\ndef \w+\(\s*self: (\w+)", text):
             assert f"class {name}" in text, file
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_what_refuses_returns_nothing(path):
+    "Keys leave its calls out, so nothing may come of them but an error."
+    assert refusal_problems(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("source, count", [
+    ("def refuse_x(x):\n    if x < 0:\n        raise ValueError(x)\n    return", 0),
+    ("def look(x):\n    return x", 0),
+    ("def refuse_x(x):\n    return abs(x)", 1),
+    ("def refuse_x(x):\n    yield x", 1),
+    ("def refuse_x(x):\n    global y\n    x.y = 1", 2),
+    ("def refuse_x(x):\n    x[0] = 1", 1),
+    ("def refuse_x(x):\n    x[0] += 1\n    found = {}\n    found[0] = 1", 1),
+])
+def test_the_rule_of_refusals_finds(source, count):
+    assert len(refusal_problems(source)) == count

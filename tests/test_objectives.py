@@ -12,11 +12,12 @@ import torch.multiprocessing
 from torch.nn.functional import normalize
 
 import dark.regimes  # noqa: F401, which adds recipes of other weights
-from dark.core import repro
+from dark.core import work
 from dark.distil.loop import compare_pairs
 from dark.loss import Embeddings
 from dark.methods import all_objectives, get_objective, objectives
 from dark.recipe import get_recipe, recipes
+from dark.schedule import linear
 
 RANKS, PAIRS = 2, 4
 ON_PAIRS = [r.name for r in recipes.values() if r.objective in all_objectives("pairs") and r.name != "soft-only"]
@@ -93,6 +94,32 @@ def test_finite_and_only_the_student_learns_from_rows(name):
     check_terms(terms)
     terms["loss"].backward()
     assert logits.grad.isfinite().all() and logits.grad.abs().sum() > 0 and teacher.grad is None
+
+
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_slips_are_refused(name):
+    "A step where progress belongs, and what is no embeddings, in one sentence each."
+    student, teacher = pairs(0, 14.0), pairs(1, 20.0)
+    for progress in (500, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="progress"):
+            ask(name, student, teacher, progress)
+    for slip in (tuple(student), student._replace(scale=14.0), student._replace(image=student.image.detach().numpy())):
+        with pytest.raises(TypeError, match="student.* is of type (tuple|float|ndarray).*: write"):
+            ask(name, slip, teacher)
+    objective, settings = get_objective(get_recipe(name).objective, "pairs"), get_recipe(name).settings
+    for weight in {"diag", "off_diag", "same", "different"} & set(settings):
+        changed = settings | {weight: linear(2, -0.8)} | evidence(name, MEANING)
+        with pytest.raises(TypeError, match=f"{weight} is a function: write the two ends of its line"):
+            objective(student, teacher, 0.9, **changed)
+
+
+@pytest.mark.parametrize("name", ON_ROWS)
+def test_slips_are_refused_of_rows(name):
+    targets = torch.arange(5)
+    with pytest.raises(ValueError, match="progress is 500: give step / total steps"):
+        ask_rows(name, rows(0), rows(1), targets, 500)
+    with pytest.raises(TypeError, match="rows is of type ndarray, not a tensor: write torch.as_tensor"):
+        ask_rows(name, rows(0), rows(1).detach().numpy(), targets)
 
 
 @pytest.mark.parametrize("name", [name for name in ON_PAIRS if get_recipe(name).objective not in BY_PLACE])
@@ -458,7 +485,7 @@ def test_golden_values_of_by_meaning(name, same, different):
 
 def test_a_key_holds_the_code_of_its_own_objective_only():
     "Neither the registry nor a function that reads it leads to another objective."
-    own = repro.definitions(["dark.objectives.weighted_pairs", "dark.distil.loop.pair_losses"], repro.package, False)
+    own = work.definitions(["dark.objectives.weighted_pairs", "dark.distil.loop.pair_losses"], work.package, False)
     assert "weighted_pairs" in own and not {"relational", "feature_kd", "weighted_rows"} & set(own)
-    stage = repro.definitions(["dark.distil.phantom.distil_all"], repro.package, True)
+    stage = work.definitions(["dark.distil.phantom.distil_all"], work.package, True)
     assert {"weighted_pairs", "weighted_rows", "clipped_rows"} <= set(stage)  # a stage runs again

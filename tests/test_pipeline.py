@@ -13,8 +13,8 @@ from conftest import ROOT, dark_paper, load
 from dark.core import paths
 from dark.core.ledger import Ledger, final_scores
 from dark.paper import run as pipeline
+from dark.paper.doctor import needed_items
 from dark.paper.processors import measure_setting, settings
-from dark.paper.run import needed_items
 from dark.paper.stages import all_stages
 from dark.paper.verdicts import direction, family
 
@@ -93,7 +93,7 @@ def test_real_kernels(toys, capfd):
     assert run() == 0
     copies = sorted(path.stem for path in (toys / "data/runs/smoke/notebooks").iterdir())
     assert copies == ["10_first", "30_second", "40_where", "50_data", "60_table"]
-    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["stage", *copies]
+    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["stage", *copies, "report:"]
     lines = (toys / "data/results/smoke.jsonl").read_text().splitlines()
     assert [json.loads(line)["stage"] for line in lines] == ["10_first", "30_second"]
     assert (toys / "figures/smoke/50_data.csv").read_text() == "came with the checkout"
@@ -103,7 +103,7 @@ def test_real_kernels(toys, capfd):
     page = (toys / "figures/smoke/report.html").read_text()
     assert "Toy 60_table" in page and "not run: needs `dark_fetch toys`" in page and str(toys) not in page
     assert run() == 0
-    statuses = [line.split(maxsplit=2)[2] for line in capfd.readouterr().out.splitlines()[1:]]
+    statuses = [line.split(maxsplit=2)[2] for line in capfd.readouterr().out.splitlines()[1:-1]]
     assert statuses == ["unchanged"] * 3 + ["not run: needs `dark_fetch toys`", "unchanged"]
     assert json.loads((toys / "figures/smoke/run.json").read_text()) == told
 

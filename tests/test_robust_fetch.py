@@ -200,7 +200,7 @@ def test_the_second_of_two_says_who_fetches(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sources.items, "toys", sources.Item("toys", "a file", "1 byte", "none", (
         sources.File("a.txt", "http://127.0.0.1:9/a.txt"),)))
     with hold(tmp_path / "toys.lock", "toys is being fetched"):
-        assert dark_fetch(["toys"]) == 1
+        assert dark_fetch(["toys"]) == 2
     told = capsys.readouterr().err
     assert "toys is being fetched by process" in told and "network" not in told
     assert not any(path.is_dir() for path in Path(tmp_path).iterdir())

@@ -14,7 +14,7 @@ from test_pipeline import fast, notebook, records, run, toys  # noqa: F401
 from dark.core import paths
 from dark.core.paths import hold
 from dark.paper import run as pipeline
-from dark.paper.run import dark_doctor
+from dark.paper.doctor import dark_doctor
 
 HEAD, MIDDLE, END = "<" * 7 + " HEAD", "=" * 7, ">" * 7 + " theirs"
 
@@ -180,6 +180,6 @@ def test_two_runs_of_a_profile(toys, fast, capsys):  # noqa: F811
 def test_no_checkout(tmp_path, monkeypatch, capsys):
     for name in ("root", "notebooks"):
         monkeypatch.setattr(paths, name, tmp_path)
-    assert dark_doctor([]) == 1 and run() == 2
+    assert dark_doctor([]) == 2 and run() == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and all("run this in a checkout of the compendium" in line for line in said)

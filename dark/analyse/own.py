@@ -6,9 +6,7 @@
 __all__ = ['figure_labels', 'evaluate', 'dark_eval']
 
 # %% ../../nbs/lib/6_analyse/05_own.ipynb #dd2778ca
-import argparse
 import os
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .agreement import reliability, shares
+from ..core.command import new_parser, say
 from ..core.compute import device
 from ..core.paths import answer, in_words
 from ..core.repro import atomic_write
@@ -82,21 +81,22 @@ def evaluate(
 # %% ../../nbs/lib/6_analyse/05_own.ipynb #e04a6550
 def dark_eval(
     arguments=None,  # list of words, default those of the command line
-) -> int:  # exit code: 0 done, 1 not to be had, 130 interrupted
+) -> int:  # exit code of `dark.core.command.exits`
     "Judge any image-text model on pictures of your own."
-    parser = argparse.ArgumentParser(prog="dark_eval", description=dark_eval.__doc__)
+    parser = new_parser("dark_eval", dark_eval.__doc__,
+                        "dark_eval --model my-student --data test.csv --prompts prompts.json --out judged",
+                        "dark_eval --model ViT-B-32::laion2b_s34b_b79k --data pairs.csv --out judged")
     parser.add_argument("--model", required=True, help="NAME::WEIGHTS of open_clip, hf-hub:OWNER/NAME, or a folder")
     parser.add_argument("--data", required=True, help="table with path, label (and group); or pairs")
     parser.add_argument("--prompts", help="JSON, label: sentences; without it the data are pairs, for retrieval")
     parser.add_argument("--out", required=True, help="folder for scores.csv, predictions.csv and confusion.png")
-    parser.epilog = "Example: dark_eval --model my-student --data test.csv --prompts prompts.json --out judged"
     chosen = parser.parse_args(arguments)
     try:
         answer(evaluate(chosen.model, chosen.data, chosen.prompts, Path(chosen.out)))
     except KeyboardInterrupt:
-        print("\ndark_eval: interrupted", file=sys.stderr)
+        say("\ndark_eval: interrupted")
         return 130
     except (OSError, ValueError) as error:
-        print(f"dark_eval: {in_words(error)}", file=sys.stderr)
+        say(f"dark_eval: {in_words(error)}")
         return 1
     return 0

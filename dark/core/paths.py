@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
            'teachers', 'results', 'predictions', 'teachers_digest', 'given', 'run_folder', 'from_root', 'has_file',
-           'find_conflict', 'read_text', 'in_words', 'answer', 'Busy', 'hold']
+           'find_conflict', 'read_text', 'in_words', 'refuse_outside', 'answer', 'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
 import errno
@@ -181,6 +181,12 @@ def in_words(
         return f"{where} is in the way ({error.strerror}): it is a file, a folder or a link where another belongs; " \
                f"move it away, {again}"
     return f"{where}: {error.strerror}; mend that, {again}"
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #06402488
+def refuse_outside() -> None:
+    "FileNotFoundError if there are no notebooks here."
+    if not any(notebooks.glob("[0-9][0-9]_*.ipynb")):
+        raise FileNotFoundError("no notebooks in nbs/paper: run this in a checkout of the compendium, or set DARK_ROOT")
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #fbb2ba6a
 def answer(

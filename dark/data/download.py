@@ -7,13 +7,11 @@ __all__ = ['FULL', 'LOCAL', 'refuse_unsafe', 'unpack', 'download_hub', 'explain'
            'is_right', 'fetch', 'list_items', 'dark_fetch']
 
 # %% ../../nbs/lib/2_data/11_download.ipynb #c639ed6b
-import argparse
 import errno
 import os
 import re
 import shutil
 import stat
-import sys
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -22,7 +20,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 from ..core import paths
-from ..core.paths import Busy, answer, hold, in_words
+from ..core.command import new_parser, say
+from ..core.paths import Busy, answer, hold, in_words, refuse_outside
 from ..core.repro import sha256
 from . import sources
 from .server import download_file, download_member
@@ -237,9 +236,9 @@ def list_items() -> str:  # lines
 # %% ../../nbs/lib/2_data/11_download.ipynb #ed677f34
 def dark_fetch(
     arguments=None,  # list of words, default those of the command line
-) -> int:  # exit code: 0 fetched, 1 not to be had, 2 wrong use
+) -> int:  # exit code of `dark.core.command.exits`
     "Fetch data from its public home, with its checks."
-    parser = argparse.ArgumentParser(prog="dark_fetch", description=dark_fetch.__doc__)
+    parser = new_parser("dark_fetch", dark_fetch.__doc__, "dark_fetch --list", "dark_fetch fetalclip-outputs hc18")
     parser.add_argument("items", nargs="*", metavar="ITEM", help="what to fetch, see --list")
     parser.add_argument("--list", action="store_true", help="list the items, their files and their licences")
     chosen = parser.parse_args(arguments)
@@ -247,21 +246,22 @@ def dark_fetch(
         answer(list_items())
         return 0
     try:
+        refuse_outside()
         if not chosen.items:
             raise ValueError(f"name what to fetch: {', '.join(sources.items)}")
         for name in chosen.items:
             get_item(name)
-    except ValueError as error:
-        print(f"dark_fetch: {error}", file=sys.stderr)
+    except (ValueError, FileNotFoundError) as error:
+        say(f"dark_fetch: {error}")
         return 2
     try:
         for name in chosen.items:
             with hold(paths.raw / f"{name}.lock", f"{name} is being fetched"):
                 print(f"  in {fetch(name).relative_to(paths.root)}")
     except KeyboardInterrupt:
-        print("\ndark_fetch: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        say("\ndark_fetch: interrupted; the same command goes on where it stopped")
         return 130
     except (OSError, ValueError, Busy) as error:
-        print(f"dark_fetch: {in_words(error)}", file=sys.stderr)
-        return 1
+        say(f"dark_fetch: {in_words(error)}")
+        return 2 if isinstance(error, Busy) else 1
     return 0

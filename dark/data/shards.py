@@ -214,7 +214,7 @@ def list_captions(
     shards,  # paths
 ):  # yields shard, key and caption of every sample that has one that can be read
     "Every caption as it is read; BrokenShards for a name whose picture or caption webdataset would not find."
-    for shard in tqdm(shards, desc="captions", unit="shard"):
+    for shard in tqdm(shards, desc="captions", unit="shard", disable=None):
         try:
             for key, parts in groupby(caption_parts(shard), lambda part: part[0]):
                 try:

@@ -94,7 +94,7 @@ def unreadable(
 ) -> list:  # sentences
     "What is wrong with the pictures that cannot be read."
     found = []
-    for file in tqdm(files, desc="pictures", unit="picture"):
+    for file in tqdm(files, desc="pictures", unit="picture", disable=None):
         try:
             read_square(file, 32)
         except ValueError as error:

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from ..core import paths
 from ..core.compute import in_parallel, on_one_thread
 from ..core.paths import run_folder
-from ..core.repro import atomic_write, fingerprint, sha256
+from ..core.repro import atomic_write, sha256
+from ..core.work import fingerprint
 from ..data import fetalclip
 from ..data.biometry import days, is_evaluated, predicted_day
 from ..data.fetal_planes import FetalHeads

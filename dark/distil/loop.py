@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['adamw', 'Run', 'Callback', 'Schedule', 'Evaluate', 'Steps', 'Log', 'resume', 'Checkpoint', 'Progress', 'embed',
-           'merge_pairs', 'compare_pairs', 'pair_losses', 'train_step', 'fit']
+           'merge_pairs', 'compare_pairs', 'pair_losses', 'train_step', 'Epochs', 'by_epoch', 'fit']
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #6415430d
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -204,7 +205,7 @@ class Checkpoint(Callback):
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #cf8c2b0b
 class Progress(Callback):
-    "A bar over the steps with an estimate of the time left."
+    "A bar over the steps with an estimate of the time left; without a terminal, a line an epoch."
 
     def __init__(
         self,
@@ -213,15 +214,20 @@ class Progress(Callback):
         self.name = name
 
     def before_run(self, run):
-        quiet = not run.accelerator.is_main_process
+        shown = None if run.accelerator.is_main_process else True  # None: if there is a terminal
         self.bar = tqdm(
-            total=run.total, initial=run.step, desc=self.name, unit="step", mininterval=2, disable=quiet
+            total=run.total, initial=run.step, desc=self.name, unit="step", mininterval=2, disable=shown
         )
+        self.silent = self.bar.disable  # which a closed one is too
 
     def after_step(self, run):
         self.bar.update()
         if run.step == run.total:
             self.bar.close()
+
+    def after_epoch(self, run):
+        if self.silent and run.accelerator.is_main_process:
+            print(f"{self.name}: epoch {run.epoch} of {run.training.epochs}", file=sys.stderr)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #141743c1
 def embed(
@@ -314,6 +320,41 @@ def _whole_epoch(run):
         raise ValueError(f"epoch {run.epoch + 1} has {number} batches, not {told}: "
                          "len() of the data must be their number")
 
+# %% ../../nbs/lib/5_distil/01_loop.ipynb #b4c4b059
+class Epochs:
+    "A DataLoader, or a list of batches, as the data of a run."
+
+    def __init__(self, loader):
+        self.loader = loader
+        self.ranks = getattr(getattr(loader, "sampler", None), "num_replicas", 1)  # of a DistributedSampler
+
+    def __len__(self):
+        return len(self.loader)
+
+    def epoch(self, number, first=0):
+        "Yield the batches, freshly drawn."
+        if first:
+            raise ValueError("a DataLoader cannot go on within an epoch: give data with epoch(number, n), or remove "
+                             "the checkpoint, and save after whole epochs only")
+        if hasattr(sampler := getattr(self.loader, "sampler", None), "set_epoch"):
+            sampler.set_epoch(number)  # or every epoch has the same order
+        yield from self.loader
+
+# %% ../../nbs/lib/5_distil/01_loop.ipynb #153e63b8
+def by_epoch(
+    data,  # with epoch(number), or a DataLoader
+):  # with epoch(number)
+    "The data of a run; TypeError for what has no length, or cannot be gone through again."
+    try:
+        len(data)
+        known = hasattr(data, "epoch") or hasattr(data, "__iter__")
+    except TypeError:  # a DataLoader of an IterableDataset has no length either
+        known = False
+    if not known:
+        raise TypeError(f"the data are of type {type(data).__name__}: give a DataLoader that has a length, or an "
+                        "object with len(), the batches of an epoch, and epoch(number), which yields them")
+    return data if hasattr(data, "epoch") else Epochs(data)
+
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #849ae329
 def _each(
     callbacks,  # in order
@@ -327,7 +368,7 @@ def _each(
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #6ec74c62
 def fit(
     model,  # trained in place
-    data,  # see `Run`; `ranks` if divided among several
+    data,  # DataLoader, or see `Run`; `ranks` if divided among several
     recipe: Recipe,
     training: Training,
     *,
@@ -337,7 +378,7 @@ def fit(
     accelerator: Accelerator | None = None,  # one on the best device if None
 ) -> list:  # history: one dict an epoch, mean of the losses, final weights, learning rate and scale
     "Train a model."
-    run = Run(model, data, recipe, training, accelerator or Accelerator(), accumulate)
+    run = Run(model, by_epoch(data), recipe, training, accelerator or Accelerator(), accumulate)
     callbacks = (Schedule(), *callbacks)
     _check_run(run)
     _each(callbacks, "before_run", run)

@@ -17,7 +17,8 @@ from ..core import paths
 from ..core.compute import in_parallel, on_one_thread
 from ..core.ledger import row
 from ..core.paths import run_folder
-from ..core.repro import atomic_write, is_done, mark_done, open_work, sha256, work_key
+from ..core.repro import atomic_write, sha256
+from ..core.work import is_done, mark_done, open_work, work_key
 from ..data.phantom import TeacherCache, draw_pairs
 from .loop import Callback, Checkpoint, Evaluate, Log, fit, pair_losses
 from .teachers import EMBEDDINGS, count_epochs, draw_train, train_all

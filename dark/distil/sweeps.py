@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ..core.compute import in_parallel
 from ..core.ledger import Ledger, row
 from ..core.paths import teachers_digest
-from ..core.repro import fingerprint, sha256
+from ..core.repro import sha256
+from ..core.work import fingerprint
 from .teachers import draw_train
 from .voices import ASSISTANTS, Voice, seat_voice, train_student, voice_of
 from ..evaluate.zero_shot import class_logits, drawn_benchmarks, fidelity

@@ -25,7 +25,8 @@ from ..core import paths
 from ..core.compute import in_parallel, on_one_thread, save_tensors
 from ..core.ledger import row
 from ..core.paths import run_folder
-from ..core.repro import atomic_write, environment, fingerprint, is_done, mark_done, open_work, sha256, work_key
+from ..core.repro import atomic_write, environment, sha256
+from ..core.work import fingerprint, is_done, mark_done, open_work, work_key
 from ..data.phantom import Phantom, TeacherCache, draw_pairs, write_views
 from .loop import Checkpoint, Evaluate, Log, fit
 from ..evaluate.benchmarks import score_rows

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import paths
 from ..core.ledger import row
-from ..core.repro import is_done, mark_done, open_work, work_key
+from ..core.work import is_done, mark_done, open_work, work_key
 from ..data.phantom import TeacherCache, draw_pairs
 from ..data.prompts import BRAIN, read_meaning
 from .loop import Callback, Evaluate, compare_pairs, embed, fit, pair_losses

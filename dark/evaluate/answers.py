@@ -75,7 +75,7 @@ def ask_teacher(
         views, own = Views(pairs["path"].to_numpy(), view, teacher.wants, batch), torch.Generator()  # not the global
         given = torch.utils.data.DataLoader(views, batch_size=None, num_workers=workers, generator=own)
         told, ask = f"view {view + 1}", teacher.model.encode_image
-    for some in tqdm(given, desc=f"teacher: {told}", unit="batch"):
+    for some in tqdm(given, desc=f"teacher: {told}", unit="batch", disable=None):
         found = ask(some.to(where), normalize=True)
         if not torch.isfinite(found).all():
             raise ValueError(f"the teacher {teacher.name} gives NaN or infinite embeddings: look at its weights")

@@ -53,7 +53,7 @@ def encode_files(
     "Image embeddings of files; ValueError that names a picture that cannot be read, or has no embedding."
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (named.mean, named.std))
     parts, where = [], next(named.model.parameters()).device
-    for start in tqdm(range(0, len(files), batch), desc="pictures", unit="batch"):
+    for start in tqdm(range(0, len(files), batch), desc="pictures", unit="batch", disable=None):
         some = files[start : start + batch]
         images = torch.stack([read_square(path, named.size) for path in some])
         found = named.model.encode_image(((images / 255 - mean) / std).to(where), normalize=True).float().cpu()

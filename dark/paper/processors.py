@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'THREADS', 'STAGES', 'LINKED', 'TABLE_3', 'capabilities', 'settings', 'environment_of', 'measure_setting',
-           'setting_rows', 'keep_setting', 'processor_table', 'dark_processors']
+           'setting_rows', 'keep_setting', 'processor_table', 'parse_setting', 'chosen_settings', 'dark_processors']
 
 # %% ../../nbs/lib/9_paper/08_processors.ipynb #0b2d6052
 import argparse
 import json
-import sys
 
 import pandas as pd
 
 from ..artefacts.processors import INSTRUCTIONS, PROCESSOR_STAGE, needed_settings, origin
 from ..core import paths
+from ..core.command import add_profile, new_parser, say
 from ..core.ledger import Ledger, as_table, row
-from ..core.paths import Busy, answer, hold, in_words
+from ..core.paths import Busy, answer, hold, in_words, refuse_outside
 from ..core.style import metrics
 from .verdicts import agreed, direction, on_settings
 from .verify import paper_in
@@ -121,34 +121,50 @@ def processor_table(
                           "p_holm": p, "verdict": direction(test, p), "agreed": agreed(claim, judged)[0]})
     return pd.DataFrame(lines)
 
+# %% ../../nbs/lib/9_paper/08_processors.ipynb #7f43531b
+def parse_setting(
+    argv,  # list of str, None for those of the command line
+) -> argparse.Namespace:  # profile, only
+    "Arguments of `dark_processors`."
+    parser = new_parser("dark_processors", "Measure a profile once more with the instructions and threads of other "
+                        "processors.", "dark_processors", "dark_processors --profile hc18 --only avx2/threads-2")
+    add_profile(parser, "what is measured", ("phantom", "hc18"))
+    parser.add_argument("--only", metavar="SETTING", help="such as avx2/threads-1; all that can be tried if none")
+    return parser.parse_args(argv)
+
+# %% ../../nbs/lib/9_paper/08_processors.ipynb #72b0404b
+def chosen_settings(
+    only: str | None,  # None: all
+) -> list:  # of `settings`
+    "The settings to measure; ValueError if they cannot be tried here."
+    if not (possible := settings()):
+        raise ValueError("this processor has no older instructions to be told to use: run this on one with AVX2")
+    if only is not None and only not in possible:
+        raise ValueError(f"{only} is no setting of this processor: choose from {', '.join(possible)}")
+    return possible if only is None else [only]
+
 # %% ../../nbs/lib/9_paper/08_processors.ipynb #8a72437f
 def dark_processors(
     argv=None,  # list of str, None for those of the command line
-) -> int:  # 0 measured, 1 a stage failed, 2 a wrong argument, 130 interrupted
+) -> int:  # exit code of `dark.core.command.exits`
     "Measure a profile once more with the instructions and threads of other processors."
-    parser = argparse.ArgumentParser("dark_processors", description=dark_processors.__doc__)
-    parser.add_argument("--profile", default="phantom", choices=("phantom", "hc18"), help="whose (default: phantom)")
-    parser.add_argument("--only", metavar="SETTING", help="such as avx2/threads-1; all that can be tried if none")
-    arguments, possible = parser.parse_args(argv), settings()
-    if not possible:
-        print("this processor has no older instructions to be told to use: run this on one with AVX2", file=sys.stderr)
-        return 2
-    if arguments.only is not None and arguments.only not in possible:
-        print(f"{arguments.only} is no setting of this processor: choose from {', '.join(possible)}", file=sys.stderr)
+    arguments = parse_setting(argv)
+    try:
+        refuse_outside()
+        possible = chosen_settings(arguments.only)
+    except (ValueError, FileNotFoundError) as error:
+        say(error)
         return 2
     try:
         with hold(paths.runs("processors") / "running", "processors are being compared"):
-            for setting in possible if arguments.only is None else [arguments.only]:
-                print(f"{arguments.profile}, {setting}", file=sys.stderr)
+            for setting in possible:
+                say(f"{arguments.profile}, {setting}")
                 ledger = measure_setting(arguments.profile, setting)
                 keep_setting(arguments.profile, setting, setting_rows(arguments.profile, setting, ledger))
     except KeyboardInterrupt:
         return 130
-    except Busy as error:
-        print(in_words(error), file=sys.stderr)
-        return 2
-    except (RuntimeError, ValueError, OSError) as error:
-        print(in_words(error), file=sys.stderr)
-        return 1
+    except (Busy, RuntimeError, ValueError, OSError) as error:
+        say(in_words(error))
+        return 2 if isinstance(error, Busy) else 1
     answer(f"measured; `dark_paper --profile {arguments.profile} --from 60` shows it")
     return 0

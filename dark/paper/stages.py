@@ -6,7 +6,7 @@
 __all__ = ['record_keys', 'statuses', 'Stage', 'read_notebook', 'read_parameters', 'declared', 'all_stages', 'find_stage',
            'read_cells', 'title', 'notebook_key', 'upstream_key', 'results_key', 'stage_key', 'product_files',
            'collect_outputs', 'remove_outputs', 'standing', 'check_record', 'read_records', 'write_records',
-           'own_kernel', 'StageFailed', 'check_parameters', 'execute', 'forecast', 'ticking']
+           'own_kernel', 'StageFailed', 'check_parameters', 'talks', 'execute', 'forecast', 'ticking']
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #ae4044b3
 import ast
@@ -26,7 +26,9 @@ from fastcore.xtras import modified_env
 from ipykernel.kernelspec import write_kernel_spec
 
 from ..core import paths
-from ..core.repro import atomic_write, notebook_definitions, package, sha256
+from ..core.paths import refuse_outside
+from ..core.repro import atomic_write, sha256
+from ..core.work import notebook_definitions, package
 from ..recipe import get_profile
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #61a3b419
@@ -101,9 +103,8 @@ def all_stages(
     profile=None, # name of a profile; None: every stage there is
 ) -> list: # of Stage, in order
     "The stages of the checkout, or those of them that a profile runs."
+    refuse_outside()
     found = [Stage(path.stem) for path in sorted(paths.notebooks.glob("[0-9][0-9]_*.ipynb"))]
-    if not found:
-        raise FileNotFoundError("no notebooks in nbs/paper: run this in a checkout of the compendium, or set DARK_ROOT")
     return found if profile is None else [stage for stage in found if profile in stage.profiles]
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #e390cdd2
@@ -331,6 +332,11 @@ def check_parameters(
         raise ValueError(f"{notebook.stem} has no parameter profile: give it a cell tagged parameters "
                          'that says profile = "phantom"')
 
+# %% ../../nbs/lib/9_paper/01_stages.ipynb #d116e207
+def talks() -> bool:
+    "Does papermill tell what it does?"
+    return logging.getLogger("papermill").isEnabledFor(logging.INFO)
+
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #c72cd3ac
 def execute(
     notebook, # path
@@ -343,7 +349,8 @@ def execute(
     try:
         with own_kernel():
             papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile, **parameters},
-                                       kernel_name="python3", cwd=str(paths.root), progress_bar=False)
+                                       kernel_name="python3", cwd=str(paths.root), progress_bar=False,
+                                       log_output=talks())
     except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise

@@ -7,7 +7,6 @@ __all__ = ['rescored', 'zero_shot_rows', 'head_rows', 'outside_rows', 'differing
            'differing_files', 'changed_files', 'verify', 'dark_verify']
 
 # %% ../../nbs/lib/9_paper/07_verify.ipynb #db737e51
-import argparse
 import os
 import shutil
 import subprocess
@@ -21,8 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..core import paths
+from ..core.command import add_profile, new_parser, say
 from ..core.ledger import Ledger
-from ..core.paths import answer
+from ..core.paths import answer, refuse_outside
 from ..core.repro import sha256
 from .report import read_provenance
 from .stages import all_stages
@@ -39,7 +39,8 @@ def zero_shot_rows(
     saved = {file.stem: pd.read_csv(file) for file in (paths.predictions(profile) / f"{benchmark}.csv"
              for benchmark in ("five_planes", "brain_subplanes", "hc18"))}
     known, rows = ("picture", "truth", "hc_mm", "true_day", "evaluated"), []
-    for model in tqdm([c for c in saved["hc18"] if c not in known], desc="from predictions", unit="model"):
+    for model in tqdm([c for c in saved["hc18"] if c not in known], desc="from predictions", unit="model",
+                      disable=None):
         said = {name: table.assign(split="test", predicted=table[model]) for name, table in saved.items()}
         said["hc18"]["valid"] = is_valid(said["hc18"]["hc_mm"], said["hc18"]["predicted"])
         name, _, seed = model.rpartition("-s")
@@ -56,7 +57,7 @@ def head_rows(
     table = pd.read_csv(paths.predictions(profile) / "hc18.csv", dtype={"group": str})
     held, rows, valid = table[table["evaluated"]].reset_index(drop=True), [], {}
     names = dict.fromkeys(column.partition("|")[0] for column in held if "|" in column)
-    for name in tqdm(names, desc="from predictions", unit="student"):
+    for name in tqdm(names, desc="from predictions", unit="student", disable=None):
         days = held[[column for column in held if column.startswith(f"{name}|")]].to_numpy()
         measured, valid[name] = measure_days(name, days, held, np.zeros(len(held)))
         rows += [r for r in measured if r["metric"] != "hc18/days_to_teacher"]
@@ -184,16 +185,19 @@ def verify(
 # %% ../../nbs/lib/9_paper/07_verify.ipynb #631f1faf
 def dark_verify(
     argv=None,  # list of str, None for those of the command line
-) -> int:  # 0 all is as it should be, 1 something differs, 2 a wrong argument
+) -> int:  # exit code of `dark.core.command.exits`
     "Make tables and figures again from the ledger, and rows from the predictions, and name what differs."
-    parser = argparse.ArgumentParser("dark_verify", description=dark_verify.__doc__)
-    parser.add_argument("--profile", default="phantom", help="whose results (default: phantom)")
+    parser = new_parser("dark_verify", dark_verify.__doc__, "dark_verify", "dark_verify --profile hc18")
+    add_profile(parser, "whose results")
     profile = parser.parse_args(argv).profile
     try:
+        refuse_outside()
         get_profile(profile)
         found = verify(profile)
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
+        say(error)
         return 2
     answer("\n".join(found) if found else f"{profile}: everything shown follows from what was measured")
     return int(bool(found))
