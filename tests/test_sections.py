@@ -17,7 +17,8 @@ def test_every_module_has_its_notebook():
 
 
 def test_the_house_is_small():
-    assert len(SECTIONS) <= 83 and len(set(SECTIONS)) == len(SECTIONS)
+    # 83 and four: orders and page (one claims page for all profiles), answer and idea (the front page answers first)
+    assert len(SECTIONS) <= 87 and len(set(SECTIONS)) == len(SECTIONS)
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
