@@ -6,10 +6,12 @@ import pytest
 import synthetic
 from conftest import ROOT
 
+from dark.analyse.contrasts import made_up_sweeps
 from dark.core.ledger import GAIN, as_table
 from dark.core.stats import holm
 from dark.core.style import metrics
-from dark.paper.claims import claims, markdown_claims, vit_gmacs
+from dark.paper.claims import claims, vit_gmacs
+from dark.paper.page import PUBLISHED, page_ledgers, page_markdown, page_table
 from dark.paper.verdicts import family, judges, not_run, verdicts
 
 FOLDER = ROOT / "data" / "reference"
@@ -17,6 +19,7 @@ FOLDER = ROOT / "data" / "reference"
 IN_WORDS = {"3", "24", "26", "97", "98", "635", "0.06", "0.8"}
 REFERENCE = pd.read_csv(FOLDER / "paper_values.csv")
 DEFINITIONS = pd.read_csv(FOLDER / "claims.csv", keep_default_na=False)
+REGISTERED = pd.read_csv(FOLDER / "registered.csv")
 
 
 def page(rows=None, profile="phantom"):
@@ -35,7 +38,6 @@ def test_every_line_has_a_verdict(rows, profile):
     assert len(table) == len(DEFINITIONS) + len(REFERENCE)
     for verdict in table["verdict"]:
         assert verdict in verdicts or re.fullmatch(f"{not_run}.+", verdict), verdict
-    assert "nan" not in markdown_claims(table, profile).lower()
 
 
 def test_every_claim_of_the_abstract_is_there():
@@ -95,6 +97,56 @@ def test_best_epoch_and_code():
 def test_order(profile, verdict):
     row = claim("C8", profile=profile)
     assert (row["direction"], row["verdict"]) == ("found", verdict)
+
+
+def whole(**rows):
+    "The page from the ledgers of the checkout, some of them replaced."
+    return page_table(page_ledgers("phantom") | rows, REFERENCE, DEFINITIONS, REGISTERED)
+
+
+def test_the_committed_page_follows_from_the_ledgers():
+    assert (ROOT / "figures" / "claims.md").read_text(encoding="utf-8") == page_markdown(whole()), (
+        "run: dark_paper --only 90, and the same for the profile whose ledger changed")
+
+
+def test_the_page_knows_four_verdicts_and_has_every_line():
+    table = whole()
+    assert set(table["id"]) == {*DEFINITIONS["id"], *REFERENCE["item"], *REGISTERED["id"]}
+    assert table["verdict"].str.fullmatch("found|opposed|undecided|not run: needs .+|").all()
+    assert (table.loc[table["verdict"] == "", "column"] == "phantom").all(), "printed numbers, on other data"
+    assert set(table.loc[table["id"].str.fullmatch("[A-Z][0-9]+"), "verdict"].str.partition(":")[0]) == {
+        "found", "opposed", "undecided", "not run"}
+
+
+@pytest.mark.parametrize("column, stage", [("hc18", "32_hc18"), ("sweeps", "36_sweeps"), ("phantom", "40_zero_shot")])
+def test_what_ran_is_not_called_not_run(column, stage):
+    "Orders have values where students are in the ledger, and only there."
+    orders, table = ["C7", "C8", "R3"], whole()
+    there = table[table["id"].isin(orders) & (table["column"] == column)]
+    assert len(there) and there["ours"].notna().all() and there["low"].notna().all()
+    assert not there["verdict"].str.startswith("not run").any() and there["where"].str.contains(stage).all()
+    ledger = page_ledgers("phantom")[column]
+    gone = whole(**{column: ledger[ledger["stage"] != stage]})
+    gone = gone[gone["id"].isin(orders) & (gone["column"] == column)]
+    assert gone["verdict"].str.startswith("not run: needs ").all() and gone["ours"].isna().all()
+
+
+def test_a_ledger_changes_its_own_column_alone():
+    old, new = whole(), whole(sweeps=as_table(made_up_sweeps(("truth",))))
+    differ = {row.column for row, other in zip(old.itertuples(), new.itertuples(), strict=True)
+              if str(row) != str(other)}  # nan is not nan
+    assert differ == {"sweeps"}
+
+
+def test_smoke_has_a_page_of_its_own():
+    assert set(page_ledgers("smoke")) == {"smoke", "sweeps", "hc18", "paper"}
+    assert "phantom" not in set(page_table(page_ledgers("smoke"), REFERENCE, DEFINITIONS, REGISTERED)["column"])
+
+
+def test_facts_are_judged_once():
+    table = whole()
+    facts = table[table["id"].isin(["C3", "C4", "F2", "F4", "F10"])]
+    assert facts["id"].is_unique and set(facts["column"]) == {PUBLISHED}
 
 
 def test_a_refuted_claim_says_so():

@@ -224,7 +224,8 @@ RUNS = {"smoke": PHANTOM, "phantom": sorted([*PHANTOM, "65_processors"]),
         "hc18": ["00_setup", "32_hc18", "33_elsewhere", "50_published_teacher", "62_table3_hc18", "64_elsewhere",
                  "66_processors_hc18", "75_figure_hc18", "76_figure_elsewhere", "90_claims"],
         "speed": ["47_speed"],
-        "sweeps": ["36_sweeps", "67_table5_ablation", "77_figure_plane", "78_figure_regimes", "91_verdict"],
+        "sweeps": ["36_sweeps", "67_table5_ablation", "77_figure_plane", "78_figure_regimes", "90_claims",
+                   "91_verdict"],
         "paper": ["00_setup", "45_zero_shot_real", "46_probe_real", "50_published_teacher", "90_claims"]}
 
 

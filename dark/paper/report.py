@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['css', 'code_commit', 'run_file', 'read_run', 'provenance_file', 'read_provenance', 'write_provenance', 'table_html',
            'figure_html', 'section_html', 'page_html', 'write_page', 'not_made', 'included', 'picture', 'duration',
-           'findings', 'stage_map', 'lift_links', 'run_index', 'readme_text', 'write_readme', 'shown', 'keep_outputs',
+           'stage_map', 'lift_links', 'run_index', 'readme_text', 'write_readme', 'shown', 'keep_outputs',
            'keep_all_outputs']
 
 # %% ../../nbs/lib/9_paper/05_report.ipynb #5a2b396a
@@ -29,8 +29,8 @@ from traitlets.config import Config
 
 from ..core import paths
 from ..core.repro import atomic_write, sha256
-from ..core.style import interval, markdown_table
-from .stages import all_stages, own_kernel, title
+from ..core.style import markdown_table
+from .stages import CLAIMS, all_stages, own_kernel, title
 
 # %% ../../nbs/lib/9_paper/05_report.ipynb #c8885b9d
 def code_commit() -> str | None: # as "1a2b3c4 of 2026-11-25", and whether files were changed since; None without git
@@ -103,7 +103,8 @@ def write_provenance(
             code = sorted(digest for name, digest in record["key"].items() if name.startswith("code of "))
             made = {"stage": stem, "commit": commits[stem], "code": sha256(json.dumps(code).encode()), "inputs": read,
                     "rows": record["measured"]}
-            told |= {name: {"sha256": digest} | made for name, digest in record["outputs"].items()}
+            own = {name: digest for name, digest in record["outputs"].items() if Path(name).parent != Path("figures")}
+            told |= {name: {"sha256": digest} | made for name, digest in own.items()}  # the claims page is of several
     told = {name: told[name] for name in sorted(told) if (paths.root / name).is_file()}
     with atomic_write(provenance_file(profile)) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -115,6 +116,9 @@ def table_html(
 ) -> str: # "" if there is no table
     "The table of a stage."
     markdown, csv = (paths.figures / profile / f"{stem}{suffix}" for suffix in (".md", ".csv"))
+    if stem.endswith(f"_{CLAIMS}") and (paths.figures / f"{CLAIMS}.md").is_file():  # one page for all profiles
+        text = (paths.figures / f"{CLAIMS}.md").read_text(encoding="utf-8")
+        return markdown2html(text.replace("](../", "](../../"))
     if markdown.is_file():
         return markdown2html(markdown.read_text(encoding="utf-8"))
     return pd.read_csv(csv).to_html(index=False, border=0) if csv.is_file() else ""
@@ -225,24 +229,6 @@ def duration(
             f"({machine['cpu']}, {machine['platform']}, Python {machine['python']}), of which `{longest}` "
             f"{seconds[longest] / 60:.1f}. Building the environment is not counted; a stage that found its models "
             "trained counts without their training.")
-
-# %% ../../nbs/lib/9_paper/05_report.ipynb #225a851d
-def findings(
-    profiles,  # names
-    ids,       # of claims
-) -> str:  # a table: one line a claim, one column a profile; or the sentence that a page is missing
-    "What the claims pages of some profiles say about some claims."
-    pages = {}
-    for profile in profiles:
-        file = paths.figures / profile / "90_claims.csv"
-        if not file.is_file():
-            return not_made(f"The claims page of `{profile}`")
-        page = pd.read_csv(file).set_index("id").fillna({"direction": ""})
-        pages[f"`{profile}`"] = [
-            f"{row.direction}: {interval(row.ours, row.low, row.high, 3)}"
-            if row.direction else row.verdict for row in page.loc[list(ids)].itertuples()]
-        claims = [f"{name}: {page.at[name, 'claim']}" for name in ids]
-    return markdown_table(pd.DataFrame({"claim": claims} | pages))
 
 # %% ../../nbs/lib/9_paper/05_report.ipynb #527772f5
 def stage_map(

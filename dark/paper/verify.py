@@ -25,7 +25,7 @@ from ..core.ledger import Ledger
 from ..core.paths import answer, refuse_outside
 from ..core.repro import sha256
 from .report import read_provenance
-from .stages import all_stages
+from .stages import CLAIMS, all_stages
 from ..recipe import get_profile
 
 # %% ../../nbs/lib/9_paper/07_verify.ipynb #81426107
@@ -124,7 +124,9 @@ def draw_again(
         if not stage.measures:
             for file in shown.glob(f"{stage.stem}.*"):
                 file.unlink()
-    (shown / "claims.md").unlink(missing_ok=True)
+    if any(stage.stem.endswith(f"_{CLAIMS}") for stage in all_stages(profile)):
+        for file in shown.parent.glob(f"{CLAIMS}.*"):
+            file.unlink()
     first = next(stage.stem for stage in all_stages(profile) if not stage.measures)
     if not paper_in(folder, "--profile", profile, "--from", first):
         raise RuntimeError(f"the stages that show profile {profile} did not run: look at what they say above")
@@ -180,7 +182,7 @@ def verify(
             again = draw_again(profile, Path(folder))
         except RuntimeError as error:
             return [*found, str(error)]
-        return found + differing_files(paths.figures / profile, again)
+        return found + differing_files(paths.figures / profile, again) + differing_files(paths.figures, again.parent)
 
 # %% ../../nbs/lib/9_paper/07_verify.ipynb #631f1faf
 def dark_verify(

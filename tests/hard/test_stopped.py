@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PAPER = [sys.executable, "-c", "import sys; from dark.paper.run import dark_paper; sys.exit(dark_paper())",
          "--profile", "smoke"]
-TIMED = ("43_coreml.", "63_table4_coreml.", "90_claims.", "claims.md", "report.html", "run.json",
+TIMED = ("43_coreml.", "63_table4_coreml.", "claims.", "report.html", "run.json",
          "provenance.json")  # hold milliseconds
 pytestmark = pytest.mark.hard
 
