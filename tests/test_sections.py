@@ -17,7 +17,8 @@ def test_every_module_has_its_notebook():
 
 
 def test_the_house_is_small():
-    assert len(SECTIONS) <= 83 and len(set(SECTIONS)) == len(SECTIONS)
+    # 86 since the report became a page of its own: its provenance, the front page and kept outputs are other ideas.
+    assert len(SECTIONS) <= 86 and len(set(SECTIONS)) == len(SECTIONS)
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
