@@ -77,14 +77,14 @@ lab: $(STAMP)
 	.venv/bin/jupyter lab nbs/index.ipynb
 
 readme: $(STAMP)
-	.venv/bin/python -c "from dark.paper.report import write_readme; write_readme()"
+	.venv/bin/python -c "from dark.paper.front import write_readme; write_readme()"
 
 teachers: $(STAMP)
 	.venv/bin/python -c "from dark.distil.teachers import ship_teachers; from dark.recipe import get_profile; \
 	  print(ship_teachers(get_profile('phantom')))"
 
 outputs: $(STAMP)
-	.venv/bin/python -c "from dark.paper.report import keep_all_outputs; keep_all_outputs()"
+	.venv/bin/python -c "from dark.paper.outputs import keep_all_outputs; keep_all_outputs()"
 	.venv/bin/nbdev_clean
 
 promises: $(STAMP)

@@ -20,7 +20,7 @@ from ..core.ledger import final_scores
 from ..core.style import interval
 from .orders import ENDS, HEADS_STAGE, LEAST
 from .page import page_ledgers
-from .report import run_file
+from .provenance import run_file
 from ..recipe import TABLE_1
 from ..regimes import Regime, case_of
 
