@@ -116,9 +116,10 @@ def draw_again(
     folder: Path,  # empty; becomes a root
 ) -> Path:  # where its tables and figures are
     "Run the stages that show, in another root; RuntimeError with what they said if they fail."
-    for part in ("nbs/paper", "data/reference", "data/devices", "data/results", "figures"):
+    weights = shutil.ignore_patterns("*.safetensors")  # of the teachers their card is enough
+    for part in ("nbs/paper", "data/reference", "data/devices", "data/results", "data/teachers", "figures"):
         if (paths.root / part).is_dir():
-            shutil.copytree(paths.root / part, folder / part)
+            shutil.copytree(paths.root / part, folder / part, ignore=weights)
     shown = folder / "figures" / profile
     for stage in all_stages(profile):
         if not stage.measures:
