@@ -119,15 +119,19 @@ def _row_lines(ax, bounds, w_offs):
 def figure_batch(
     student: Embeddings,
     teacher: Embeddings,  # of the same pairs, at most eight
-    w_off,  # one weight, or several beside each other
+    w_off,  # one weight, two, three, or four in two lines
     w_diag: float = 1.0,
     tau: float = 5.0,
 ) -> plt.Figure:
     "The teacher's softmax, the student's with the step that each weight takes, and the bound of each row."
     style()
     w_offs, bounds = np.atleast_1d(w_off).tolist(), row_bounds(teacher, w_diag, tau)
-    count = len(w_offs) + 2
-    fig, axes = plt.subplots(1, count, figsize=(2.9 * count, 3.3))
+    if len(w_offs) > 4:
+        raise ValueError(f"figure_batch has room for four weights, not {len(w_offs)}: draw two figures")
+    rows = 1 if len(w_offs) < 4 else 2
+    columns = (len(w_offs) + 2) // rows
+    fig, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 3.4 * rows))
+    axes = axes.ravel()
     _squares(axes[0], row_logits(teacher, tau).softmax(1), f"teacher, tau = {tau:g}")
     axes[0].set_ylabel("picture")
     for ax, w_off in zip(axes[1:-1], w_offs, strict=True):
@@ -157,7 +161,7 @@ def figure_softness(
 ) -> plt.Figure:
     "Probability of the match over tau, and the share of rows that each end weight turns round."
     style()
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
     match = np.stack([row_logits(teacher, tau).softmax(1).diagonal().numpy() for tau in taus])
     low, middle, high = np.quantile(match, (0.1, 0.5, 0.9), axis=1)
     left.fill_between(taus, low, high, color="#BBBBBB", label="80% of the rows")
@@ -168,9 +172,10 @@ def figure_softness(
     for end, shade, dashes in zip(ends, shades, ("-", "--", "-.", ":")):
         right.plot(taus, [turned_share(teacher, end, tau=tau) for tau in taus], dashes, color=shade, label=f"{end:g}")
     right.set(title="share of the rows that turn round", ylim=(-0.02, 1.02))
-    right.legend(title="w_off at the end")
+    right.legend(title="w_off at the end", loc="center left", bbox_to_anchor=(1, 0.5))
     for ax in (left, right):
         ax.set(xscale="log", xlabel="tau")
+        ax.xaxis.set_major_formatter("{x:g}")
     return fig
 
 # %% ../../nbs/lib/6_analyse/07_explore.ipynb #xpl00030
@@ -252,7 +257,7 @@ def figure_circle(
 ) -> plt.Figure:
     "Where the teacher has the pairs, and where each training puts them: from the middle, which is the start, outwards."
     style()
-    fig, axes = plt.subplots(1, len(runs) + 1, figsize=(2.9 * (len(runs) + 1), 3.7))
+    fig, axes = plt.subplots(1, len(runs) + 1, figsize=(2.4 * (len(runs) + 1), 3.2))
     angles, _ = circle_teacher()
     _ring(axes[0], np.stack([angles, angles])[None])
     axes[0].set_title("teacher")
