@@ -7,7 +7,7 @@
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make teachers   train the phantom's teachers anew and put them where they come with the compendium
-#   make outputs    run every library notebook twice, and keep what it shows
+#   make outputs    run every library notebook twice, and those for readers, and keep what they show
 #   make pins       write the versions that are installed into constraints.txt
 #   make check-pins ask whether all of them are there, for this machine and for a Mac
 #   make promises   run the tests of bad input and write what they were told: figures/promises.csv
@@ -66,7 +66,8 @@ reproduce: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	.venv/bin/ruff check .
-	.venv/bin/nbdev_test --n_workers 2
+	# Two notebooks for readers are long, and run by tests/test_readers.py, at smaller sizes.
+	.venv/bin/nbdev_test --n_workers 2 --skip_file_re '^([_.]|explore|tutorial)'
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-hard: export OMP_NUM_THREADS = 2

@@ -175,7 +175,9 @@ def figure_softness(
     right.legend(title="w_off at the end", loc="center left", bbox_to_anchor=(1, 0.5))
     for ax in (left, right):
         ax.set(xscale="log", xlabel="tau")
-        ax.xaxis.set_major_formatter("{x:g}")
+        told = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if min(taus) <= tick <= max(taus)]
+        ax.set_xticks(told, map(str, told))
+        ax.minorticks_off()
     return fig
 
 # %% ../../nbs/lib/6_analyse/07_explore.ipynb #xpl00030
