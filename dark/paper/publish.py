@@ -35,7 +35,7 @@ def shown_outputs(
 ) -> list:  # of outputs
     "What a reader sees of a cell: nothing of a bar or a warning, and nothing that names a place of this machine."
     local = re.compile("|".join(re.escape(f"{place}/") for place in (Path.home(), tempfile.gettempdir(), paths.root)))
-    words = lambda output: re.sub('"image/png": "[^"]*"', "", json.dumps(output))  # in base64 a path can stand by chance
+    words = lambda output: re.sub('"image/png": "[^"]*"', "", json.dumps(output))  # base64 can spell a path
     return [output for output in shown(cell) if not local.search(words(output))]
 
 # %% ../../nbs/lib/9_paper/12_publish.ipynb #5667403b
