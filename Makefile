@@ -7,6 +7,8 @@
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make teachers   train the phantom's teachers anew and put them where they come with the compendium
+#   make students   pack the phantom's trained students as safetensors, with a card, into data/runs/phantom/students
+#   make cards      write the phantom's datasheet, data/phantom.md
 #   make outputs    run every library notebook twice, and those for readers, and keep what they show
 #   make pins       write the versions that are installed into constraints.txt
 #   make check-pins ask whether all of them are there, for this machine and for a Mac
@@ -15,7 +17,8 @@
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme teachers outputs publish promises pins check-pins clean
+.PHONY: help env reproduce test test-hard lab readme teachers students cards outputs publish promises pins check-pins \
+        clean
 
 STAMP := .venv/.installed
 MAC := 15_0_arm64 14_0_arm64 13_0_arm64 12_0_arm64 11_0_arm64 10_13_universal2 10_9_universal2
@@ -84,6 +87,13 @@ readme: $(STAMP)
 teachers: $(STAMP)
 	.venv/bin/python -c "from dark.distil.teachers import ship_teachers; from dark.recipe import get_profile; \
 	  print(ship_teachers(get_profile('phantom')))"
+
+students: $(STAMP)
+	.venv/bin/python -c "from dark.distil.pack import pack_students; from dark.recipe import get_profile; \
+	  print(pack_students(get_profile('phantom')))"
+
+cards: $(STAMP)
+	.venv/bin/python -c "from dark.data.datasheet import write_sheet; print(write_sheet())"
 
 outputs: $(STAMP)
 	.venv/bin/python -c "from dark.paper.outputs import keep_all_outputs; keep_all_outputs()"

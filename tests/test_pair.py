@@ -3,6 +3,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -128,6 +129,22 @@ def test_open_clip_opens_what_is_written(folder):
     assert preprocess.transforms[0].size == (32, 32) and preprocess.transforms[0].longest == 1
     words = open_clip.get_tokenizer(f"local-dir:{folder / 'digits/first'}")(["a handwritten one"])
     assert model.encode_text(words).shape == (1, 64)
+
+
+def test_the_card_opens_the_student(folder):
+    "Its four lines, in another process, where the folder lies."
+    run(folder, [*WORDS, "--out", "carded"])
+    card = (folder / "carded/README.md").read_text()
+    lines, = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    assert len(lines.splitlines()) == 4
+    asked = f"{lines}print(model.training, *model.encode_text(tokenizer(['a handwritten one'])).shape)"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "1", "64"]
+    facts = json.loads((folder / "carded/run.json").read_text())
+    assert all(facts[name] in card for name in ("sha256", "data")) and str(folder) not in card
+    (folder / "carded/README.md").write_text("Mine.")
+    assert "is yours and stays" in run(folder, [*WORDS, "--out", "carded"])
+    assert (folder / "carded/README.md").read_text() == "Mine."
 
 
 @pytest.mark.parametrize("change, said", [

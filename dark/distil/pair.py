@@ -32,6 +32,7 @@ from .watch import StepLog, TellCost, Validate, draw_run
 from ..evaluate.answers import Answers, open_answers
 from ..evaluate.own import open_judge
 from ..loss import Embeddings
+from ..models.card import write_card
 from ..models.clip import parameters
 from ..models.named import Named, beside_text, open_model, save_named, start_from, weights_digest
 from ..recipe import Training, get_recipe
@@ -275,7 +276,7 @@ def train_pair(
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #ce9142d3
 def distil_pair(
     run: PairRun,
-) -> Path:  # folder of open_clip_config.json, open_clip_model.safetensors, log.jsonl, run.toml, run.json
+) -> Path:  # folder of open_clip_config.json, open_clip_model.safetensors, README.md, log.jsonl, run.toml
     "Distil a teacher into a student, or go on with it; ValueError in one sentence for what cannot be run."
     check_settings(run)
     folder = Path(run.out)
@@ -300,6 +301,7 @@ def distil_pair(
         if accelerator.is_main_process:
             save_named(student._replace(model=student.model.eval()), folder)
             _write_facts(folder, digest)
+            write_card(folder, student, teacher)
             draw_run(folder)
             answer(f"  in {folder}")
     return folder
