@@ -21,8 +21,9 @@ def test_the_house_is_small():
     # (a machine of its own), core.work (what code says of itself, apart from files), paper.orders and paper.page (one
     # claims page for all profiles), paper.answer and artefacts.idea (the front page answers first), paper.provenance,
     # paper.front and paper.outputs (the report became a page of its own), analyse.explore
-    # (pictures for a reader), paper.publish (what stage notebooks show)
-    assert len(SECTIONS) <= 96 and len(set(SECTIONS)) == len(SECTIONS)
+    # (pictures for a reader), paper.publish (what stage notebooks show), models.card, data.datasheet and distil.pack
+    # (what travels with models and pictures)
+    assert len(SECTIONS) <= 99 and len(set(SECTIONS)) == len(SECTIONS)
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
