@@ -258,12 +258,16 @@ def test_a_killed_rank_ends_the_others_with_one_sentence(folder):
         words = [str(BIN / "dark_distil"), *WORDS, "--epochs", "900", "--out", "alone"]
         ranks.append(subprocess.Popen(words, cwd=folder, env=told, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                       text=True))
-    until = time.monotonic() + 120
-    while not (folder / "alone/steps.csv").is_file() and time.monotonic() < until:
-        time.sleep(0.2)
-    ranks[1].kill()
-    _, said = ranks[0].communicate(timeout=120)
-    ranks[1].communicate()
+    try:
+        until = time.monotonic() + 300
+        while not (folder / "alone/steps.csv").is_file() and time.monotonic() < until:
+            time.sleep(0.2)
+        ranks[1].kill()
+        _, said = ranks[0].communicate(timeout=120)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
     assert ranks[0].returncode == 2, said[-2000:]
     lines = said.replace("\r", "\n").splitlines()
     assert sum(line.startswith("dark_distil: another process of this run has ended") for line in lines) == 1, lines[-5:]
