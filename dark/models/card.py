@@ -60,7 +60,8 @@ def card_origin(
     made = {name: told[name] for name in ("recipe", "epochs", "batch", "lr", "precision", "seed")}
     names = {name: bare_name(told[name]) for name in ("student", "teacher", "init", "data") if told[name]}
     lines = [f"| {name} | {value} |" for name, value in (names | made).items()]
-    sums = [f"| SHA-256 of the {what} | `{facts[name]}` |" for what, name in (("pairs", "data"), ("weights", "sha256"))]
+    sums = [f"| {what} | `{facts[name]}` |" for what, name in (("digest of the pairs", "data"),
+                                                              ("SHA-256 of the weights", "sha256"))]
     return "\n".join(["| setting | value |", "| --- | --- |", *lines, *sums, "",
                       "All settings are in `run.toml`, versions and machine in `run.json`, the course in `steps.csv`."])
 
@@ -85,7 +86,7 @@ def card_scores(
         return "It was not scored while it was trained. `dark_eval` scores it on pictures of your own."
     last = pd.read_csv(folder / "val.csv").iloc[-1]
     scores = pd.DataFrame([(name, f"{value:.4g}") for name, value in last.drop("step").items()])
-    told = (f"After {last['step']:,.0f} steps, on the pictures that `val` in `run.toml` names. The run chose nothing "
+    told = (f"At step {last['step']:,.0f}, on the pictures that `val` in `run.toml` names. The run chose nothing "
             "by them; intervals come from `dark_eval`.")
     return f"{told}\n\n{markdown_table(scores.set_axis(['metric', 'value'], axis=1))}"
 
@@ -128,7 +129,7 @@ def card_text(
         "Licence": "Yours to choose, within what the pairs, the teacher and the first weights allow. Say it as "
                    "`license` in the head of this page.",
     }  # fmt: skip
-    text = "\n\n".join(f"## {title}\n\n{part}" if title else part for title, part in parts.items())
+    text = "\n\n".join(f"## {title}\n\n{part.strip()}" if title else part for title, part in parts.items())
     return f"{card_head(told)}\n{MARK}\n\n# {name}\n\n{text}\n"
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #47e665f4
