@@ -7,6 +7,7 @@ __all__ = ['packages', 'seed_everything', 'sha256', 'atomic_write', 'cpu_name', 
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #66c2e345
 import hashlib
+import json
 import os
 import platform
 import random
