@@ -10,8 +10,8 @@ from conftest import ROOT, dotted, modules
 from fastcore.docments import docments
 from IPython.core.interactiveshell import InteractiveShell
 
-from dark.loss import dark_loss
 from dark.distil.settings import PairRun
+from dark.loss import dark_loss
 
 NAMES = [name for name in map(dotted, modules()) if name != "core.docstrings"]  # was there before its finder
 

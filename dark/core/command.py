@@ -37,8 +37,8 @@ def new_parser(
     "A parser whose help ends with examples and exit codes."
     codes = [f"  {code:<4} {meaning}" for code, meaning in exits.items()]
     lines = ["examples:", *(f"  {example}" for example in examples), *(["", more] if more else []), "", "exit codes:"]
-    return argparse.ArgumentParser(name, description=told.partition("\n\n")[0], epilog="\n".join([*lines, *codes]), allow_abbrev=False,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(name, description=told.partition("\n\n")[0], epilog="\n".join([*lines, *codes]),
+                                   allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 # %% ../../nbs/lib/1_core/08_command.ipynb #d9d107b8
 def add_profile(

@@ -103,8 +103,9 @@ def complete_docstrings(
     "Put the comments of parameters into the docstrings of the functions, classes and methods of a module."
     checkcache(module.__file__)
     own = [thing for thing in vars(module).values() if getattr(thing, "__module__", None) == module.__name__]
-    methods = [getattr(method, "__func__", method) for thing in own if isclass(thing) for method in vars(thing).values()]
-    own += [method for method in methods if getattr(method, "__module__", None) == module.__name__]
+    methods = [method for thing in own if isclass(thing) for method in vars(thing).values()]
+    own += [getattr(method, "__func__", method) for method in methods
+            if getattr(method, "__module__", None) == module.__name__]
     for thing in {id(thing): thing for thing in own if callable(thing)}.values():  # once each
         found = comments_of(thing)
         if found:
