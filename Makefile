@@ -7,14 +7,15 @@
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make teachers   train the phantom's teachers anew and put them where they come with the compendium
-#   make outputs    run every library notebook twice, and keep what it shows
+#   make outputs    run every library notebook twice, and those for readers, and keep what they show
 #   make pins       write the versions that are installed into constraints.txt
 #   make check-pins ask whether all of them are there, for this machine and for a Mac
+#   make publish    put what was run into notebooks, README, claims and reports
 #   make promises   run the tests of bad input and write what they were told: figures/promises.csv
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme teachers outputs promises pins check-pins clean
+.PHONY: help env reproduce test test-hard lab readme teachers outputs publish promises pins check-pins clean
 
 STAMP := .venv/.installed
 MAC := 15_0_arm64 14_0_arm64 13_0_arm64 12_0_arm64 11_0_arm64 10_13_universal2 10_9_universal2
@@ -66,7 +67,8 @@ reproduce: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	.venv/bin/ruff check .
-	.venv/bin/nbdev_test --n_workers 2
+	# Two notebooks for readers are long, and run by tests/test_readers.py, at smaller sizes.
+	.venv/bin/nbdev_test --n_workers 2 --skip_file_re '^([_.]|explore|tutorial)'
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-hard: export OMP_NUM_THREADS = 2
@@ -77,15 +79,21 @@ lab: $(STAMP)
 	.venv/bin/jupyter lab nbs/index.ipynb
 
 readme: $(STAMP)
-	.venv/bin/python -c "from dark.paper.report import write_readme; write_readme()"
+	.venv/bin/python -c "from dark.paper.front import write_readme; write_readme()"
 
 teachers: $(STAMP)
 	.venv/bin/python -c "from dark.distil.teachers import ship_teachers; from dark.recipe import get_profile; \
 	  print(ship_teachers(get_profile('phantom')))"
 
 outputs: $(STAMP)
-	.venv/bin/python -c "from dark.paper.report import keep_all_outputs; keep_all_outputs()"
+	.venv/bin/python -c "from dark.paper.outputs import keep_all_outputs; keep_all_outputs()"
 	.venv/bin/nbdev_clean
+
+publish: $(STAMP)
+	.venv/bin/python -c "from dark.paper.publish import publish_stages; \
+	  print('\n'.join(f'{stem}: {told}' for stem, told in publish_stages().items()))"
+	.venv/bin/nbdev_clean
+	$(MAKE) readme
 
 promises: $(STAMP)
 	.venv/bin/python -m pytest tests/test_robust_*.py --promises figures/promises.csv

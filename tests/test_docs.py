@@ -4,7 +4,8 @@ import re
 import shlex
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load
+from rules import cell_sources
 
 from dark.analyse.own import dark_eval
 from dark.core.command import exits
@@ -18,7 +19,8 @@ from dark.paper.stages import all_stages, find_stage
 from dark.paper.verify import dark_verify
 from dark.recipe import get_profile, get_recipe, profiles
 
-PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/devices/README.md", "data/reference/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "data/devices/README.md", "data/reference/README.md",
+         "nbs/explore.ipynb", "nbs/tutorial.ipynb"]
 COMMANDS = {"dark_paper": dark_paper, "dark_fetch": dark_fetch, "dark_doctor": dark_doctor, "dark_distil": dark_distil,
             "dark_eval": dark_eval, "dark_verify": dark_verify, "dark_processors": dark_processors}
 PLACEHOLDERS = {"NN", "ITEM", "item", "<item>", "...", "P"}
@@ -26,6 +28,8 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding=
 
 
 def page(name):
+    if name.endswith(".ipynb"):
+        return "\n".join(cell_sources(load(ROOT / name), "markdown"))
     return (ROOT / name).read_text(encoding="utf-8")
 
 

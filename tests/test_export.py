@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from dark.paper.report import readme_text, run_index
+from dark.paper.front import readme_text, run_index
 
 
 def export(folder):

@@ -9,11 +9,13 @@ from nbdev.clean import nbdev_clean
 
 from dark.recipe import Profile, Towers, Training, recipes
 
-NOTEBOOKS = [ROOT / "nbs" / "index.ipynb", *library_notebooks(), *pipeline_notebooks()]
+READERS = [ROOT / "nbs" / f"{stem}.ipynb" for stem in ("index", "explore", "tutorial")]
+NOTEBOOKS = [*READERS, *library_notebooks(), *pipeline_notebooks()]
 FOLDER = ROOT / "nbs" / "lib"
 LIMIT = 1_000_000  # bytes of one file in git
-# Files that may be larger, from the root: 970,929 weights of 16 bits each (the commit that brought them says why).
-LARGE = {f"data/teachers/phantom/teacher-s{seed}.safetensors" for seed in range(5)}
+# Files that may be larger, from the root: 970,929 weights of 16 bits each (the commit that brought them says why), and
+# the report with its pictures within, so that it can be read without the folder.
+LARGE = {*(f"data/teachers/phantom/teacher-s{seed}.safetensors" for seed in range(5)), "figures/phantom/report.html"}
 
 
 def name(path):

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from dark.core import paths
 from dark.core.repro import sha256
-from dark.paper.report import write_provenance
+from dark.paper.provenance import write_provenance
 from dark.paper.verify import changed_files, dark_verify, verify
 
 

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['metrics', 'probes', 'colours', 'Metric', 'main_metric', 'number', 'interval', 'with_interval', 'p_value',
-           'markdown_table', 'save_table', 'text_table', 'Colours', 'style', 'save_figure']
+           'markdown_table', 'save_table', 'text_table', 'colour_contrast', 'Colours', 'style', 'save_figure']
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #ced6300d
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.colors import hsv_to_rgb, to_hex
+from matplotlib.colors import hsv_to_rgb, to_hex, to_rgb
 
 from . import paths
 from .repro import atomic_write
@@ -122,10 +122,22 @@ def text_table(
         shown.setdefault(line["name"], {})[line["metric"]] = cell
     return pd.DataFrame([{"model": name} | {h: cells[m] for m, h in headings.items()} for name, cells in shown.items()])
 
+# %% ../../nbs/lib/1_core/05_style.ipynb #8973b2c0
+def colour_contrast(
+    colour,  # as matplotlib reads it
+    ground="white",
+) -> float:  # 1 (the same) to 21 (black on white)
+    "Contrast of two colours, by the relative luminance of WCAG 2.2."
+    def luminance(name):
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(name)]
+        return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear))
+    low, high = sorted(map(luminance, (colour, ground)))
+    return (high + 0.05) / (low + 0.05)
+
 # %% ../../nbs/lib/1_core/05_style.ipynb #aca8c7bd
 class Colours(dict):
     "Colours by name; a recipe without one gets the next that is free, or else a hue of its own."
-    free = ("#F0E442", "#882255", "#999933", "#AA4499", "#88CCEE", "#332288", "#117733", "#44AA99")
+    free = ("#8F7F00", "#882255", "#999933", "#AA4499", "#3A93B8", "#332288", "#117733", "#2F8F80")
 
     def __missing__(self, name):
         if name not in recipes:
@@ -134,16 +146,19 @@ class Colours(dict):
         if at < len(self.free):
             return self.free[at]
         # By the golden section the next hue lies far from those before it, however many there are.
-        return to_hex(hsv_to_rgb((at * 0.618034 % 1, 0.5, 0.8)))
+        tint = hsv_to_rgb((at * 0.618034 % 1, 0.6, 0.8))
+        while colour_contrast(to_hex(tint)) < 3:
+            tint = 0.95 * tint
+        return to_hex(tint)
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #6788d2e6
 colours = Colours({
-    "teacher": "#000000", "no-kd": "#999999", "static-kd": "#0072B2", "positive-decay": "#56B4E9",
+    "teacher": "#000000", "no-kd": "#888888", "static-kd": "#0072B2", "positive-decay": "#2B8CC4",
     "confidence-penalty": "#CC79A7", "zero-off": "#009E73", "soft-only": "#4B2E83",
     "anneal-b2-e0": "#7A9E00", "dark-permuted": "#C2185B", "dark-clipped": "#6D8B00",
     "dark-repel-permuted": "#7B1FA2",
-    "coupled-b1-e-0.5": "#F4C95D", "coupled-b1-e-0.8": "#E69F00", "coupled-b2-e-0.8": "#A87300",
-    "dark-b1-e-0.8": "#F09B63", "dark-b2-e-0.8": "#D55E00", "dark-b4-e-0.8": "#9E4600", "dark-b8-e-0.8": "#662D00",
+    "coupled-b1-e-0.5": "#B58100", "coupled-b1-e-0.8": "#7D5A00", "coupled-b2-e-0.8": "#523B00",
+    "dark-b1-e-0.8": "#E9722F", "dark-b2-e-0.8": "#D55E00", "dark-b4-e-0.8": "#9E4600", "dark-b8-e-0.8": "#662D00",
 })
 
 # %% ../../nbs/lib/1_core/05_style.ipynb #1d2bd618

@@ -18,9 +18,9 @@ from ..analyse.contrasts import paired_cases, study_scores
 from ..core import paths
 from ..core.ledger import final_scores
 from ..core.style import interval
-from .orders import ENDS, HEADS_STAGE, LEAST
+from .orders import FEW_AND_MANY, HEADS_STAGE, LEAST
 from .page import page_ledgers
-from .report import run_file
+from .provenance import run_file
 from ..recipe import TABLE_1
 from ..regimes import Regime, case_of
 
@@ -112,7 +112,7 @@ def lead(
     ledgers: dict,  # of `dark.paper.page.page_ledgers`
 ) -> str:
     "The answer in one sentence."
-    tests = [pairs_tests(ledgers["sweeps"], pairs)["static-kd"] for pairs in ENDS]
+    tests = [pairs_tests(ledgers["sweeps"], pairs)["static-kd"] for pairs in FEW_AND_MANY]
     known = [(test.difference, test.low, test.high) for test in tests if test.n >= LEAST]
     rows = frames_rows(ledgers["hc18"])
     known += [[float(rows["static"][end]) for end in ("value", "low", "high")]] if rows else []
@@ -128,7 +128,7 @@ def answer_text(
 ) -> str:  # Markdown
     "Does it hold? In a few sentences."
     few, many = (pairs_sentence(ledgers["sweeps"], pairs, where) for pairs, where in
-                 zip(ENDS, ("Where pairs are few", "Where they are plentiful")))
+                 zip(FEW_AND_MANY, ("Where pairs are few", "Where they are plentiful")))
     sentences = [few, many, frames_sentence(ledgers["hc18"]), open_sentence(ledgers["paper"])]
     return "\n".join([lead(ledgers), "", *(f"- {sentence}" for sentence in sentences)])
 
