@@ -21,7 +21,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={extra: cfg[f"{extra}_requirements"].split()
-                    for extra in ("dev", "onnx", "baselines", "tracking", "cluster")},
+                    for extra in ("dev", "browser", "onnx", "baselines", "tracking", "cluster")},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

@@ -30,15 +30,15 @@ def exit_table() -> str:  # Markdown
 # %% ../../nbs/lib/1_core/08_command.ipynb #8a8fb6bc
 def new_parser(
     name: str,  # of the command
-    told: str,  # what it does, one sentence
+    told: str,  # what it does, one sentence; what follows it, as in a docstring, is left out
     *examples: str,  # two or more, as they are typed
     more: str = "",  # what else the help ends with
 ) -> argparse.ArgumentParser:  # without options
     "A parser whose help ends with examples and exit codes."
     codes = [f"  {code:<4} {meaning}" for code, meaning in exits.items()]
     lines = ["examples:", *(f"  {example}" for example in examples), *(["", more] if more else []), "", "exit codes:"]
-    return argparse.ArgumentParser(name, description=told, epilog="\n".join([*lines, *codes]), allow_abbrev=False,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(name, description=told.partition("\n\n")[0], epilog="\n".join([*lines, *codes]),
+                                   allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 # %% ../../nbs/lib/1_core/08_command.ipynb #d9d107b8
 def add_profile(
