@@ -4,6 +4,8 @@
 #   make reproduce  run every notebook on the embedded phantom data: all tables and figures, and a report
 #   make test       export in sync, library notebooks, tests, style, and the whole pipeline on the smallest profile
 #   make test-hard  runs that are killed, have no room or no memory: half an hour
+#   make test-browser  JupyterLab and the site in a browser; needs a Chromium
+#   make docs       build the documentation site: _docs/index.html
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
 #   make teachers   train the phantom's teachers anew and put them where they come with the compendium
@@ -17,8 +19,8 @@
 #   make clean      remove what can be made again; downloads and the environment stay
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-hard lab readme teachers students cards outputs publish promises pins check-pins \
-        clean
+.PHONY: help env reproduce test test-hard test-browser docs lab readme teachers students cards outputs publish \
+        promises pins check-pins clean
 
 STAMP := .venv/.installed
 MAC := 15_0_arm64 14_0_arm64 13_0_arm64 12_0_arm64 11_0_arm64 10_13_universal2 10_9_universal2
@@ -78,6 +80,16 @@ test-hard: export OMP_NUM_THREADS = 2
 test-hard: $(STAMP)
 	.venv/bin/python -m pytest -m hard -s tests/hard
 
+# playwright is no requirement of the rest; its own Chromium comes with: .venv/bin/playwright install --with-deps chromium
+test-browser: $(STAMP)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[browser]"
+	.venv/bin/python -m pytest -m browser tests/browser
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP)
+	.venv/bin/mkdocs build --quiet
+	@echo "The site is _docs/index.html"
+
 lab: $(STAMP)
 	.venv/bin/jupyter lab nbs/index.ipynb
 
@@ -110,6 +122,7 @@ promises: $(STAMP)
 
 clean:
 	rm -rf data/runs data/cache data/results/smoke.jsonl data/results/smoke.predictions figures/smoke
+	rm -rf _docs tests/browser/shots
 	rm -rf .pytest_cache .ruff_cache .hypothesis build dist dark_distillation.egg-info/__pycache__
 	find dark tests -name __pycache__ -prune -exec rm -rf {} +
 	find nbs -name .ipynb_checkpoints -prune -exec rm -rf {} +

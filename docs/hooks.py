@@ -6,9 +6,11 @@ import inspect
 import re
 from pathlib import Path
 from posixpath import dirname, join, normpath, relpath
+from urllib.parse import unquote
 
 import nbformat
 from latex2mathml.converter import convert
+from markdown.extensions.toc import slugify
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 from nbconvert import MarkdownExporter
@@ -19,10 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = configparser.ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 REPOSITORY = f"{SETTINGS['DEFAULT']['git_url']}/blob/{SETTINGS['DEFAULT']['branch']}"
-OPENING = ("nbs/explore.ipynb", "nbs/tutorial.ipynb")  # read first, where they are
+OPENING = ("nbs/explore.ipynb", "nbs/tutorial.ipynb")  # read first
 GUIDES = ("CONTRIBUTING.md", "data/README.md", "data/devices/README.md", "data/reference/README.md")
 STATIC = ("figures", "data/reference")
 EXCERPTS = ("nbs", "figures")  # homes of pages of which a library notebook shows a part, with the links of that page
+SHIM = "https://unpkg.com/iframe-worker/shim"
 DEAD = []  # links that lead nowhere, a line each
 
 
@@ -38,9 +41,8 @@ def chapters() -> dict:
 
 
 def results() -> list:
-    "Tables and figures as pages: the claims, then each profile's tables."
-    tables = [path for path in found("figures", "*/*.md") if not path.endswith(".caption.md") and "/smoke/" not in path]
-    return ["figures/claims.md", *tables]
+    "Tables as pages, and captions: the claims, then each profile's."
+    return ["figures/claims.md", *(path for path in found("figures", "*/*.md") if "/smoke/" not in path)]
 
 
 def page_of(path) -> str:
@@ -80,7 +82,7 @@ def readable(notebook):
     for cell in kept:
         if cell.cell_type == "code":
             cell.source = re.sub(r"(?m)^#\|.*\n?", "", cell.source)
-    notebook.cells = kept
+    notebook.cells, notebook.metadata.language_info = kept, {"name": "python"}  # which cleaning takes away
     return notebook
 
 
@@ -195,11 +197,13 @@ def on_config(config):
     pages = {f"{folder[8]} {folder[10:]}": [f"{folder}/index.md", *map(page_of, books)]
              for folder, books in chapters().items()}
     config.nav = [
-        {"Start": ["index.md", *(page_of(path) for path in OPENING if (ROOT / path).is_file())]},
+        {"Start": "index.md"},
+        {"Try": [page_of(path) for path in OPENING]},
         {"Library": [{chapter: listed} for chapter, listed in pages.items()]},
         {"Experiments": [page_of(path) for path in found("nbs/paper", "*.ipynb")]},
         {"Results": [{Path(path).stem: path} if path.count("/") == 1 else
-                     {f"{Path(path).stem} ({path.split('/')[1]})": path} for path in results()]},
+                     {f"{Path(path).stem} ({path.split('/')[1]})": path}
+                     for path in results() if not path.endswith(".caption.md")]},
         {"Promises": "nbs/promises.md"},
         {"API": "api.md"},
         {"Contribute": [page_of(path) for path in GUIDES]},
@@ -217,8 +221,7 @@ def on_files(files, config):
     for folder, books in chapters().items():
         add(f"{folder}/index.md", chapter_page(folder, books))
     library = [book for books in chapters().values() for book in books]
-    opening = [path for path in OPENING if (ROOT / path).is_file()]
-    for path in (*opening, *library, *found("nbs/paper", "*.ipynb"), "nbs/promises.ipynb"):
+    for path in (*OPENING, *library, *found("nbs/paper", "*.ipynb"), "nbs/promises.ipynb"):
         text, pictures = rendered(path)
         if path in library:
             text += api_text(importlib.import_module(module_of(path)))
@@ -230,6 +233,11 @@ def on_files(files, config):
         if (ROOT / path).is_file() and not path.endswith(".md") and "/smoke/" not in path:
             files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     return files
+
+
+def on_post_page(output, page, config):
+    "The search comes with the site; the theme would load a part of it from the network."
+    return output.replace(SHIM, relpath("iframe-worker.js", dirname(page.file.dest_uri) or "."))
 
 
 def on_post_build(config):
@@ -257,8 +265,12 @@ def on_page_content(content, page, config, files):
     def lead(match):
         tag, link = match.groups()
         target, hash, anchor = html.unescape(link).partition("#")
-        if not target or re.match(r"[a-z]+:", target):
+        if re.match(r"[a-z]+:", target):
             return match[0]
+        if not anchor.startswith("api-"):
+            anchor = slugify(unquote(anchor), "-")  # JupyterLab keeps capitals and marks
+        if not target:
+            return f'{tag}"{hash}{anchor}"'
         for base in (here, *(EXCERPTS if here.startswith("nbs/lib/") else ())):
             path = normpath(join(base, target))
             known = files.src_uris.get(page_of(path)) or files.src_uris.get(re.sub(r"\.html$", ".md", path))
