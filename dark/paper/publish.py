@@ -87,7 +87,8 @@ def measured_by(
     "What the last run of a stage here measured."
     file = paths.runs(profile) / "stages.json"
     records = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return records[stage.stem]["measured"] if stage.stem in records else ""
+    ran = stage.stem in records and records[stage.stem]["status"] == "done"
+    return records[stage.stem]["measured"] if ran else ""
 
 # %% ../../nbs/lib/9_paper/12_publish.ipynb #885748a3
 def publish_stages() -> dict:  # stem -> what became of it
