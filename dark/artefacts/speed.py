@@ -85,6 +85,9 @@ def figure_speed(
         ax.set(xscale="log", yscale="log")
         ax.set_xticks(ticks, labels=ticks)
         ax.minorticks_off()
+    for ax in axes[2:]:  # less than a decade: the values themselves
+        values = ax.lines[0].get_ydata()
+        ax.set_yticks(values, labels=[f"{value:,.0f}" for value in values])
     return fig
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #a34c17b5
