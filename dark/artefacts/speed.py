@@ -99,7 +99,7 @@ def caption_speed(
     powers = table[table["unit"] == "exponent"].set_index("of")["value"]
     grown = "; ".join(f"{form} {number(powers[form], 2)}" for form in powers.index if form in TINTS)
     cached = table[(table["of"] == "cached") & (table["unit"] == "times faster")]
-    told = "".join(f" With a cache a step at full size is {number(line.value, 1)} times faster."
+    told = "".join(f" With a cache a step at full size is {number(line.value, 1)} times faster on this processor."
                    for line in cached.itertuples())
     return (f"(a) Milliseconds of loss and gradient over the number of pairs, medians; growth from 1,024 pairs as N to "
             f"the power of: {grown}. (b) Pairs a second from shards, decoded and seen by two models of the paper's "
@@ -141,5 +141,7 @@ def markdown_gpu(
         "waiting for pictures": table["waiting"].map(share)})
     return (f"{markdown_table(shown)}\n{card['name']}, which does {card['value'] / 1e12:.0f} TFLOP/s in one product of "
             "8,192 × 8,192 matrices of 16 bits. The paper's two architectures with random weights, mixed precision "
-            "(bf16). *Step alone*: 256 pictures that are on the card. *Run from shards*: the command of everybody, "
-            "128 pairs a batch, pictures decoded and augmented by the machine's processors. Medians and quartiles.\n")
+            "(bf16). *Step alone*: 256 pictures that are on the card. *Run from shards*: as `dark_distil` does it, "
+            "128 pairs a batch, pictures decoded and augmented by the machine's processors; *waiting* is the share of "
+            "the time in which the loop has asked for a batch and not got it, while the card may still work on the one "
+            "before. Medians and quartiles.\n")
