@@ -4,7 +4,8 @@ import re
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT
+
+from .conftest import ROOT
 
 pytestmark = pytest.mark.browser
 FRONT, LOSS, TABLE = "nbs/index.ipynb", "nbs/lib/0_method/03_loss.ipynb", "nbs/paper/60_table1_zero_shot.ipynb"

@@ -3,7 +3,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+
+from .conftest import ROOT
 
 pytestmark = pytest.mark.browser
 

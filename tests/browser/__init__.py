@@ -1,0 +1,1 @@
+"Tests in a browser: a package, so that its conftest is not taken for that of all tests."
