@@ -246,6 +246,7 @@ def test_too_little_memory_is_said_in_a_sentence(folder, monkeypatch, capsys, er
         dark_distil([*WORDS, "--out", "large"])
 
 
+@pytest.mark.hard
 def test_a_killed_rank_ends_the_others_with_one_sentence(folder):
     "Two processes without a launcher, which would end the other one itself."
     with socket.socket() as free:

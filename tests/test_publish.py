@@ -9,7 +9,7 @@ from dark.paper.publish import stale_outputs
 from dark.paper.stages import all_stages, read_notebook
 
 HOMES = ("phantom", "hc18")  # profiles whose results are committed whole
-SHOWING = [stage for stage in all_stages() if not stage.measures and stage.profiles[0] in HOMES]
+SHOWING = [stage for stage in all_stages() if 60 <= int(stage.stem[:2]) < 90 and stage.profiles[0] in HOMES]
 
 
 def outputs(stage):
