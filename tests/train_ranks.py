@@ -1,4 +1,5 @@
 "Run by torchrun: a small model is trained on this rank's part of each batch, in double precision; rank 0 saves it."
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -54,3 +55,6 @@ if __name__ == "__main__":
                   accelerator=accelerator)
     if accelerator.is_main_process:
         torch.save({"weights": model.state_dict(), "loss": [entry["loss"] for entry in history]}, out)
+    accelerator.wait_for_everyone()
+    sys.stdout.flush()
+    os._exit(0)  # or the interpreter's end may find threads of gloo that still run, and abort
