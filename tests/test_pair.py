@@ -246,7 +246,6 @@ def test_too_little_memory_is_said_in_a_sentence(folder, monkeypatch, capsys, er
         dark_distil([*WORDS, "--out", "large"])
 
 
-@pytest.mark.hard
 def test_a_killed_rank_ends_the_others_with_one_sentence(folder):
     "Two processes without a launcher, which would end the other one itself."
     with socket.socket() as free:
@@ -256,12 +255,13 @@ def test_a_killed_rank_ends_the_others_with_one_sentence(folder):
     for rank in ("0", "1"):
         told = os.environ | {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2",
                              "MASTER_ADDR": "localhost", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-        words = [str(BIN / "dark_distil"), *WORDS, "--epochs", "900", "--out", "alone"]
+        words = [str(BIN / "dark_distil"), *WORDS, "--epochs", "900", "--out", "orphan"]
         ranks.append(subprocess.Popen(words, cwd=folder, env=told, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                       text=True))
     try:
         until = time.monotonic() + 300
-        while not (folder / "alone/steps.csv").is_file() and time.monotonic() < until:
+        while not (folder / "orphan/steps.csv").is_file():
+            assert time.monotonic() < until, "no step was taken"
             time.sleep(0.2)
         ranks[1].kill()
         _, said = ranks[0].communicate(timeout=120)

@@ -55,7 +55,7 @@ def markdown_speed(
     return f"{markdown_table(shown[['what', 'of', 'value', 'unit', 'rounds']])}\n{notes}\n"
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #ace46e0b
-TINTS = {"whole": "#0072B2", "blocks": "#D55E00", "masked": "#999999", "open_clip": "#009E73"}
+TINTS = {"whole": "#0072B2", "blocks": "#D55E00", "masked": "#888888", "open_clip": "#009E73"}
 
 
 def figure_speed(

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import webdataset as wds
 from tqdm import tqdm
 
 from .pictures import ViewParams
@@ -28,6 +27,7 @@ from dark.data.shards import (
     count_tokens,
     draw_views,
     is_text,
+    named_parts,
     own_share,
     read_caption,
     square_pixels,
@@ -131,15 +131,15 @@ class Member(NamedTuple):
 def index_shard(
     shard: Path,
 ):  # yields Member and caption of each pair
-    "The pairs of a tar archive; BrokenShards that names one without picture or caption."
-    key = lambda member: wds.tariterators.base_plus_ext(member.name)[0]
-    kind = lambda member: member.name.rpartition(".")[2].lower()
+    "The pairs of a tar archive; BrokenShards that names one without picture or caption, or with two of a kind."
     name = ""
     try:
         with tarfile.open(shard) as archive:
-            files = [member for member in archive if member.isreg() and key(member)]
-            for found, members in groupby(files, key):
-                name, parts = found, {kind(member): member for member in members}
+            for found, members in groupby(list(named_parts(archive, shard)), lambda part: part[1]):
+                name, parts = found, {}
+                for member, _, kind in members:
+                    if parts.setdefault(kind, member) is not member:
+                        raise ValueError(f"has two parts .{kind}")
                 picture = next((parts[end] for end in ("png", "jpg", "jpeg") if end in parts), None)
                 if picture is None:
                     raise ValueError("has no picture (.png or .jpg)")
@@ -147,6 +147,8 @@ def index_shard(
                 yield Member(shard, picture.name, picture.offset_data, picture.size), read_caption(told)
     except (tarfile.TarError, EOFError) as error:
         raise BrokenShards(f"{shard} is not a whole tar archive ({error})") from None
+    except BrokenShards:
+        raise
     except ValueError as error:  # also JSON that is none
         raise BrokenShards(f"{name} in {shard} {error}") from None
 

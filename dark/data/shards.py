@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GREY', 'add_member', 'encode_png', 'is_text', 'write_shards', 'find_shards', 'BrokenData', 'BrokenShards', 'Tally',
-           'read_caption', 'square_pixels', 'decode_pair', 'is_whole_tar', 'caption_parts', 'list_captions',
-           'count_tokens', 'check_captions', 'shuffled', 'Watch', 'own_share', 'caption_shards', 'apply_views',
-           'draw_views', 'paired_views', 'count_rate']
+           'read_caption', 'square_pixels', 'decode_pair', 'is_whole_tar', 'named_parts', 'caption_parts',
+           'list_captions', 'count_tokens', 'check_captions', 'shuffled', 'Watch', 'own_share', 'caption_shards',
+           'apply_views', 'draw_views', 'paired_views', 'count_rate']
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #7dd429b3
 import io
@@ -193,21 +193,30 @@ def is_whole_tar(
         file.seek(max(0, file.tell() - 1024))
         return file.read() == bytes(1024)
 
-# %% ../../nbs/lib/2_data/12_shards.ipynb #da8ae43c
+# %% ../../nbs/lib/2_data/12_shards.ipynb #14d9ec69
+def named_parts(
+    archive: tarfile.TarFile,
+    shard,  # path, for errors
+):  # yields member, key and kind (in lower case) of each file
+    "Members that webdataset reads, by its rules for names; BrokenShards for one of which it makes something else."
+    for member in archive:
+        key, kind = wds.tariterators.base_plus_ext(member.name)
+        if key is None or not member.isreg():
+            continue  # webdataset passes it over: a folder, or a Mac's note ._a.png
+        if "." in kind and kind.lower().rpartition(".")[2] in ("png", "jpg", "jpeg", "txt"):
+            raise BrokenShards(f"{member.name} in {shard}: a name ends at its first dot, so this is no picture or "
+                               f"caption but the part {kind!r} of {key!r}: rename it")
+        yield member, key, kind.lower()
+
+# %% ../../nbs/lib/2_data/12_shards.ipynb #983feeac
 def caption_parts(
     shard,  # path
 ):  # yields key, kind and bytes of what a caption may stand in
-    "Members that webdataset reads, by its rules for names; BrokenShards for one of which it makes something else."
+    "Members that may hold a caption."
     with tarfile.open(shard) as archive:
-        for member in archive:
-            key, kind = wds.tariterators.base_plus_ext(member.name)
-            if key is None or not member.isreg():
-                continue  # webdataset passes it over: a folder, or a Mac's note ._a.png
-            if "." in kind and kind.lower().rpartition(".")[2] in ("png", "jpg", "jpeg", "txt"):
-                raise BrokenShards(f"{member.name} in {shard}: a name ends at its first dot, so this is no picture or "
-                                   f"caption but the part {kind!r} of {key!r}: rename it")
-            if kind.lower() in ("txt", "json"):
-                yield key, kind.lower(), archive.extractfile(member).read()
+        for member, key, kind in named_parts(archive, shard):
+            if kind in ("txt", "json"):
+                yield key, kind, archive.extractfile(member).read()
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #f27c5b86
 def list_captions(

@@ -10,8 +10,6 @@ __all__ = ['ACCUMULATE', 'EXAMPLES', 'HELP_NOTES', 'GONE', 'NO_ROOM', 'initial_s
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #3051c597
 import argparse
 import json
-import os
-import sys
 import time
 from dataclasses import asdict, replace
 from functools import partial
@@ -288,9 +286,6 @@ def refused(
     if isinstance(error, RuntimeError) and not lacking and not alone:
         raise error
     say(f"dark_distil: {NO_ROOM if lacking else GONE if alone else in_words(error)}")
-    if alone:
-        sys.stderr.flush()
-        os._exit(2)  # at its end the interpreter would wait for what gloo still has in hand with the one that is gone
     return 1 if isinstance(error, NeedsData) else 2
 
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #4acef52b

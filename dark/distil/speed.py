@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'in_turn', 'time_rows', 'exponent', 'masked_loss', 'pairs_of', 'both_of', 'loss_step', 'extra_memory',
-           'loss_rows', 'full_steps', 'step_rows', 'accumulated_step', 'accumulation_rows', 'reading_rows',
-           'rank_times', 'rank_rows', 'paper_models', 'picture_rows', 'on_paper']
+           'loss_rows', 'paper_models', 'full_steps', 'step_rows', 'accumulated_step', 'accumulation_rows',
+           'reading_rows', 'rank_times', 'rank_rows', 'picture_rows', 'on_paper']
 
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #4610602a
 import os
@@ -171,17 +171,29 @@ def loss_rows(
             rows.append(row(form, f"loss/n-{n}/memory", 1e9 * taken, "count"))
     return rows
 
+# %% ../../nbs/lib/5_distil/14_speed.ipynb #227ec652
+def paper_models() -> list:  # of Named: student, teacher
+    "The paper's two models with random weights; the teacher's logit scale is that of a trained one."
+    profile, models = get_profile("paper"), []
+    for seed, name in enumerate((profile.student, profile.teacher)):
+        release, tokens = get_release(name), SimpleTokenizer(context_length=profile.context)
+        seen = release.size, release.mean, release.std
+        models.append(Named(name, build(name, profile, seed).eval(), tokens, profile.context, *seen, release.config))
+    models[1].model.requires_grad_(False)
+    with torch.no_grad():
+        models[1].model.logit_scale.fill_(torch.tensor(100.0).log())
+    return models
+
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #e1114576
 def full_steps(
     batch: int = 2,  # pairs
     compiled: bool = False,  # by torch.compile: student and teacher
 ) -> dict:  # "online" and "cached" -> function that trains a step
     "The two steps, on the device that there is."
-    profile = get_profile("paper")
-    teacher, own = build(profile.teacher, profile, 1).eval().requires_grad_(False), build(profile.student, profile, 0)
-    sizes = [get_release(name).size for name in (profile.student, profile.teacher)]
+    profile, models = get_profile("paper"), paper_models()
+    own, teacher = (named.model for named in models)
     tokens = torch.randint(1, 49000, (batch, profile.context), generator=torch.Generator().manual_seed(0))
-    seen = [torch.randn(batch, 3, size, size) for size in sizes]
+    seen = [torch.randn(batch, 3, named.size, named.size) for named in models]
     gpu = torch.cuda.is_available()
     accelerator = Accelerator(cpu=not gpu, mixed_precision="bf16" if gpu else "no")
     run = Run(own.train(), FewBatches([None] * 10_000), get_recipe("dark-b2-e-0.8"), profile.distil, accelerator)
@@ -305,19 +317,6 @@ def rank_rows(
     if len(counts) > 1:
         rows.append(row("ranks", "ranks/exponent", exponent(counts, [told["value"] for told in rows]), "1"))
     return rows
-
-# %% ../../nbs/lib/5_distil/14_speed.ipynb #227ec652
-def paper_models() -> list:  # of Named: student, teacher
-    "The paper's two models with random weights; the teacher's logit scale is that of a trained one."
-    profile, models = get_profile("paper"), []
-    for seed, name in enumerate((profile.student, profile.teacher)):
-        release, tokens = get_release(name), SimpleTokenizer(context_length=profile.context)
-        seen = release.size, release.mean, release.std
-        models.append(Named(name, build(name, profile, seed).eval(), tokens, profile.context, *seen, release.config))
-    models[1].model.requires_grad_(False)
-    with torch.no_grad():
-        models[1].model.logit_scale.fill_(torch.tensor(100.0).log())
-    return models
 
 # %% ../../nbs/lib/5_distil/14_speed.ipynb #b467f4c5
 def picture_rows(

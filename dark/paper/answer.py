@@ -20,7 +20,7 @@ from ..core.ledger import final_scores
 from ..core.style import interval
 from .orders import FEW_AND_MANY, LEAST
 from .page import page_ledgers
-from .provenance import run_file
+from .provenance import not_made, run_file
 from ..recipe import TABLE_1
 from ..regimes import Regime, case_of
 
@@ -189,7 +189,7 @@ def first_table(
     "The first table of a Markdown artefact, without its notes and the tables that follow."
     file = paths.figures / profile / name
     if not file.is_file():
-        return f"*`{name}` is not there yet: run `make reproduce`, then `make readme`.*"
+        return not_made(f"`{name}`")
     lines = file.read_text(encoding="utf-8").splitlines()
     start = next((at for at, line in enumerate(lines) if line.startswith("|")), None)
     if start is None:

@@ -19,6 +19,7 @@ from ..core.repro import atomic_write
 from ..core.style import interval, markdown_table
 from .claims import blank, claims
 from .orders import HEADS, head_order, registered_rows, sweep_orders
+from .report import css
 from .stages import CLAIMS
 from .verdicts import not_run, phantom_only, real_profiles, released
 
@@ -228,15 +229,12 @@ def page_markdown(
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #92eb8352
 CARDS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 80rem; margin: 1rem auto;
-       padding: 0 1rem }
-table { border-collapse: collapse; font-size: .9rem; width: 100% } a { color: #0b57a4 } h1, h2 { line-height: 1.2 }
-th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd }
 @media (max-width: 760px) {
+  table { width: 100% }
   thead { position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden }
-  tr { display: block; border: 1px solid #bbb; border-radius: .5rem; margin: .8rem 0; padding: .3rem .6rem }
+  tr { display: block; border: 1px solid var(--line); border-radius: .5rem; margin: .8rem 0; padding: .3rem .6rem }
   td, tbody th { display: block; border: 0; padding: .2rem 0; overflow-wrap: anywhere }
-  td::before { content: attr(data-label) ": "; color: #555 } td.none { display: none }
+  td::before { content: attr(data-label) ": "; color: var(--muted) } td.none { display: none }
 }
 """
 
@@ -269,7 +267,7 @@ def page_cards(
     title = "What holds, and where"
     return ('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{title}</title>\n<style>{CARDS}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{''.join(parts)}"
+            f"<title>{title}</title>\n<style>{css}{CARDS}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{''.join(parts)}"
             "</body>\n</html>\n")
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #5414b40a

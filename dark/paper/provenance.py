@@ -104,7 +104,7 @@ def duration(
     profile,  # name of the profile
 ) -> str:
     "One sentence on how long the last run took, and on what."
-    file = paths.figures / profile / "run.json"
+    file = run_file(profile)
     if not file.is_file():
         return not_made(f"The time of a `{profile}` run")
     run = json.loads(file.read_text(encoding="utf-8"))

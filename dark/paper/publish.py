@@ -19,7 +19,7 @@ from ..core import paths
 from ..core.ledger import Ledger
 from ..core.repro import atomic_write, sha256
 from .outputs import shown
-from .stages import CLAIMS, Stage, all_stages, execute, read_notebook
+from .stages import CLAIMS, Stage, all_stages, execute, read_notebook, read_records
 
 # %% ../../nbs/lib/9_paper/12_publish.ipynb #ffc91273
 def outputs_digest(
@@ -85,8 +85,7 @@ def measured_by(
     profile: str,
 ) -> str:  # digest; "" if no run of this machine is known
     "What the last run of a stage here measured."
-    file = paths.runs(profile) / "stages.json"
-    records = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    records = read_records(profile)
     ran = stage.stem in records and records[stage.stem]["status"] == "done"
     return records[stage.stem]["measured"] if ran else ""
 
