@@ -140,9 +140,9 @@ def notebook_key(
     profile: str, # the parameter that every notebook takes
 ) -> dict: # name -> fingerprint
     "The part of a key that lies in the stage itself: its notebook, the code it uses, its parameters."
-    cells = read_cells(stage.notebook)
+    cells = [source for kind, source in read_cells(stage.notebook) if kind == "code"]  # prose makes no result
     # Magics and shell lines are not Python.
-    lines = [line for kind, source in cells if kind == "code" for line in source.splitlines()]
+    lines = [line for source in cells for line in source.splitlines()]
     code = "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
     try:
         used = notebook_definitions(code, package)
