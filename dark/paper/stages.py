@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['CLAIMS', 'record_keys', 'statuses', 'Stage', 'read_notebook', 'read_parameters', 'declared', 'all_stages',
            'find_stage', 'read_cells', 'title', 'notebook_key', 'upstream_key', 'results_key', 'stage_key',
-           'product_files', 'collect_outputs', 'remove_outputs', 'standing', 'check_record', 'read_records',
-           'write_records', 'own_kernel', 'StageFailed', 'check_parameters', 'talks', 'execute', 'forecast', 'ticking']
+           'product_files', 'may_write', 'collect_outputs', 'remove_outputs', 'standing', 'check_record',
+           'read_records', 'write_records', 'own_kernel', 'StageFailed', 'check_parameters', 'talks', 'run_notebook',
+           'execute', 'forecast']
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #ae4044b3
 import ast
 import json
 import logging
 import os
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import NamedTuple
 
 import nbformat
@@ -202,6 +201,15 @@ def product_files(
     files += paths.figures.glob(f"{CLAIMS}.*")
     return {f: f.stat().st_mtime_ns for f in files if f.name not in ("report.html", "run.json", "provenance.json")}
 
+# %% ../../nbs/lib/9_paper/01_stages.ipynb #f4540e3c
+def may_write(
+    stage: Stage,
+    file: Path, # of `product_files`
+) -> bool:
+    "Is a file a stage's own? Those that show run side by side, and write under their number alone."
+    own = f"{CLAIMS}." if stage.stem.endswith(f"_{CLAIMS}") else stage.stem[:3]
+    return stage.measures or file.name.startswith(own)
+
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #ee580f79
 def collect_outputs(
     stage: Stage,
@@ -211,6 +219,8 @@ def collect_outputs(
     "Fingerprint what a stage has just written; artefacts under its name that it no longer writes are removed."
     outputs = {}
     for file, written in product_files(profile).items():
+        if not may_write(stage, file):
+            continue
         if file not in before or before[file] != written:
             outputs[file.relative_to(paths.root).as_posix()] = sha256(file)
         elif file.parent == paths.figures / profile and file.stem == stage.stem:
@@ -343,6 +353,25 @@ def talks() -> bool:
     return logging.getLogger("papermill").isEnabledFor(logging.INFO)
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #c72cd3ac
+def run_notebook(
+    notebook, # path
+    profile,  # parameter of the notebook
+    copy,     # path of the executed copy
+    **parameters,  # further ones
+):
+    "Run one notebook with the kernel `python3` of the moment; errors as of `execute`."
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile, **parameters},
+                                   kernel_name="python3", cwd=str(paths.root), progress_bar=False,
+                                   log_output=talks())
+    except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+    except RuntimeError as error:  # nbclient: the kernel did not start, or died
+        raise StageFailed(f"{notebook.stem}: the kernel ended early ({error}). Out of memory?") from error
+
+# %% ../../nbs/lib/9_paper/01_stages.ipynb #d8117dbb
 def execute(
     notebook, # path
     profile,  # parameter of the notebook
@@ -350,17 +379,8 @@ def execute(
     **parameters,  # further ones
 ):
     "Run one notebook in the root of the checkout; PapermillExecutionError if a cell fails, StageFailed if all does."
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with own_kernel():
-            papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile, **parameters},
-                                       kernel_name="python3", cwd=str(paths.root), progress_bar=False,
-                                       log_output=talks())
-    except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        raise
-    except RuntimeError as error:  # nbclient: the kernel did not start, or died
-        raise StageFailed(f"{notebook.stem}: the kernel ended early ({error}). Out of memory?") from error
+    with own_kernel():
+        run_notebook(notebook, profile, copy, **parameters)
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #94b24352
 def forecast(
@@ -370,21 +390,3 @@ def forecast(
     if seconds is None:
         return ""
     return f" (about {seconds:.0f} s)" if seconds < 90 else f" (about {seconds / 60:.0f} min)"
-
-# %% ../../nbs/lib/9_paper/01_stages.ipynb #1df3f5c3
-@contextmanager
-def ticking(
-    bar, # tqdm
-):
-    "Redraw a bar every second while something runs."
-    done = Event()
-    def tick():
-        while not done.wait(1):
-            bar.refresh()
-    thread = Thread(target=tick, daemon=True)
-    if sys.stderr.isatty():  # in a log, each redraw would be a line
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
