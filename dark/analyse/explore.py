@@ -232,7 +232,7 @@ def train_circle(
     return Circle(np.stack(path), match, torch.rad2deg(cosines.arccos()).mean().item())
 
 # %% ../../nbs/lib/6_analyse/07_explore.ipynb #xpl00036
-SHADES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # of the kinds, for every eye
+SHADES = ("#0072B2", "#B87400", "#009E73", "#CC79A7")  # of the kinds, for every eye
 
 
 def _ring(ax, path):

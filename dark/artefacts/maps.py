@@ -144,7 +144,7 @@ def table_map(
     return table.assign(p_holm=table.groupby("recipe")["p"].transform(holm) if len(table) else [])
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #f5fd9ea1
-LEVELS = ("#0072B2", "#E69F00", "#C2185B")  # colours of the values of a field, in order
+LEVELS = ("#0072B2", "#B87400", "#C2185B")  # colours of the values of a field, in order
 
 
 def _level(study, value, truth):
