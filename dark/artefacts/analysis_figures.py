@@ -240,13 +240,13 @@ def caption_agreement(
     points = final_points(ledger, names)
     x, y = region(points)
     inside = (points["non_target"] < x) & (points["confidence"] > y)
-    free = [name for name in names if name not in ("no-kd", "static-kd")]  # these two are the border
-    counts = ", ".join(f"{name} {int(inside[name].sum())} of {len(inside[name])}" for name in free)
+    counts = ", ".join(f"{name} {int(inside[name].sum())} of {len(inside[name])}" for name in names)
     return (f"(a) Agreement of every final student with the teacher on {n} held-out pairs. Vertical: Spearman's "
             "correlation over pictures of the log-probability of the own caption among all different captions. "
             "Horizontal: Pearson's correlation within each picture over all other captions, mean over pictures. "
             f"Shaded, the claim's region: more confidence correlation than the mean of no-kd ({y:.3f}), less "
-            f"non-target correlation than the mean of static-kd ({x:.3f}); students inside: {counts}. (b) The same "
+            f"non-target correlation than the mean of static-kd ({x:.3f}); students inside: {counts} (a single no-kd "
+            "or static-kd may lie inside, since its mean is the border). (b) The same "
             f"after each epoch, on every fourth pair, mean over seeds; diamonds: epoch {before}, the last before "
             "DARK's sign change; large dots: the end. (c) Share of right nine-way zero-shot answers against their "
             "mean probability at the model's own logit scale, ten bins of equal mass. (d) Cohen's kappa of student and "

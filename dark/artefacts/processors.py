@@ -119,11 +119,12 @@ def caption_processors(
     "Caption: which verdicts hold on every setting?"
     verdicts = table.groupby("claim", sort=False)["verdict"].agg(lambda found: list(dict.fromkeys(found)))
     moved = [f"{claim} ({', '.join(found)})" for claim, found in verdicts.items() if len(found) > 1]
-    told = "; all say the same of every claim" if not moved else (
-        f"; they do not say the same of {'; '.join(moved)}, which the claims page therefore calls undecided")
+    told = "All give the same verdicts" if not moved else (
+        f"The verdicts differ for {'; '.join(moved)}, which the claims page therefore calls undecided")
     distinct = len({tuple(values) for _, values in table.groupby("setting")["difference"]})
-    return (f"The claims that one model is better than another, on {table['setting'].nunique()} settings (instructions "
-            f"and threads; shown: this run), of which {distinct} differ in their numbers{told}. A verdict counts if "
+    return (f"The claims that one model is better than another, on {table['setting'].nunique()} settings: instructions "
+            f"and threads, and *shown*, the results on the other pages, which may be of another kind of processor. The "
+            f"settings give {distinct} different sets of numbers. {told}. A verdict counts if "
             "every setting gives it. Differences with 95% t-intervals over seeds; blue found, orange opposed, grey "
             "undecided after Holm's adjustment.")
 

@@ -227,7 +227,8 @@ def caption_teachers(
 ) -> str:
     "Caption of the teachers' curves: have they finished, and do they agree?"
     last, moved = logs[logs["epoch"] == logs["epoch"].max()], movement(logs)
-    spread = ", ".join(f"{metrics[m].heading} {last[f'val/{m}'].std():.3f}" for m in TAUGHT)
+    spread = ", ".join(f"{metrics[m].heading} {metrics[m].factor * last[f'val/{m}'].std():.{metrics[m].decimals}f}"
+                       for m in TAUGHT)
     return (f"Validation scores of {len(last)} teachers (weights averaged over steps) after each of "
             f"{logs['epoch'].max()} epochs. Shaded: the last quarter, over which Avg moves by {moved.mean():+.4f} on "
             f"average and by {moved.abs().max():.4f} at most. Standard deviations over seeds at the end: {spread}.")

@@ -189,7 +189,8 @@ def tell_run(
     lines.append(f"{run.epochs} epochs of {steps} batches of {run.batch} pairs: {batches // run.accumulate} steps, "
                  f"{batches * run.batch:,} pairs")
     compared = run.batch * (run.accumulate if run.exact else 1)
-    lines.append(f"a picture is compared with {compared} captions")
+    fewer = "at most " if run.positives == "same-caption" else ""  # equal ones are merged
+    lines.append(f"a picture is compared with {fewer}{compared} captions")
     if run.exact and any(isinstance(part, _BatchNorm) for part in student.model.modules()):
         lines.append(f"its batch normalisation sees {run.batch} pairs, however many are compared")
     rest = ("recipe", "lr", "warmup", "weight_decay", "scale_over_tau", "accumulate", "positives", "precision",

@@ -88,6 +88,7 @@ def judge_imitation(
     verdict = {"found": "reproduced", "opposed": "differs", "undecided": "undecided"}[found]
     return dict(ours=100 * gap["value"], low=100 * gap["low"], high=100 * gap["high"], direction=found, verdict=verdict,
                 unit="difference in HC18 validity (%)", where="stage 32_hc18, profile hc18",
+                difference=f"{student} minus the teacher",
                 reason=f"{found}: {student} minus the teacher on {gap['n']:.0f} held-out images, without the first "
                        f"fold, whose validity was in sight when the shape of the student was settled (all "
                        f"{whole['n']:.0f}: {100 * whole['value']:+.1f} [{100 * whole['low']:+.1f}, "
@@ -309,8 +310,8 @@ def ask(
     return function(**{name: held[name] for name in signature(function).parameters if name in held})
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #6d4565c1
-blank = dict(id="", claim="", printed="", ours=np.nan, low=np.nan, high=np.nan, unit="", direction="", verdict="",
-             reason="", where="")  # a row of the page
+blank = dict(id="", claim="", printed="", ours=np.nan, low=np.nan, high=np.nan, n=np.nan, unit="", direction="",
+             verdict="", reason="", where="", difference="")  # a row of the page
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #56612253
 def judge_claim(

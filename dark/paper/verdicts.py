@@ -160,7 +160,7 @@ def judge_order(
     single = "teacher" in (claim["better"], claim["worse"]) and profile in real_profiles
     kind = "one-sample t-test (one teacher)" if single else "paired t-test"
     found, settings = agreed(claim["id"], judged)
-    return dict(ours=test.difference * factor, low=test.low * factor, high=test.high * factor,
+    return dict(ours=test.difference * factor, low=test.low * factor, high=test.high * factor, n=test.n,
                 unit=f"difference in {heading}", where=f"{zero_shot(profile)}, profile {profile}", direction=found,
                 verdict=on_profile(profile, found),
                 reason=f"{found}: {claim['better']} minus {claim['worse']}, {kind} over {test.n} seeds, p: "
