@@ -65,7 +65,8 @@ def figure_maps(
         ax.spines[:].set_visible(True)
         ax.spines[:].set_color("#cccccc")
     for ax, model in zip(axes[0], models):
-        ax.set_title(model, loc="center")
+        name, _, seed = model.rpartition("-s")
+        ax.set_title(f"{name}, seed {seed}", loc="center")
     for ax, method in zip(axes[:, 0], methods):
         ax.set_ylabel(method)
     fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=2)
@@ -296,8 +297,8 @@ def draw_matrix(
             tint = "white" if abs(value) > .6 * largest else "black"
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color=tint)
     ax.set(xticks=range(table.shape[1]), yticks=range(table.shape[0]))
-    ax.set_xticklabels(table.columns, rotation=40, ha="right", fontsize=8)
-    ax.set_yticklabels(table.index, fontsize=8)
+    ax.set_xticklabels([str(name).replace("_", " ") for name in table.columns], rotation=40, ha="right", fontsize=8)
+    ax.set_yticklabels([str(name).replace("_", " ") for name in table.index], fontsize=8)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
 
@@ -318,7 +319,7 @@ def figure_confusions(
             if ax is not line[0]:
                 ax.set_yticklabels([])
         line[0].set_ylabel(f"{benchmark}: true class")
-    fig.supxlabel("answer; percent of the true class, changes in points", fontsize=9)
+    fig.supxlabel("answer; percent of the true class, changes in points; blank: less than one half", fontsize=9)
     return fig
 
 # %% ../../nbs/lib/8_artefacts/06_analysis_figures.ipynb #97ec6952
@@ -349,12 +350,12 @@ def figure_recalls(
     fig, axes = plt.subplots(len(tables), 2, figsize=(9, .55 * sum(heights)), squeeze=False, height_ratios=heights)
     for (left, right), (title, (matrix, found)) in zip(axes, tables.items()):
         draw_matrix(left, matrix, False)
-        left.set(title=f"{title}, percent", ylabel="true class")
+        left.set(title=f"{title}, percent", xlabel="answer", ylabel="true class")
         places = range(len(found))
         right.hlines(places, found["low"], found["high"], color="#0072B2", lw=5, alpha=.35)
         right.plot(found["recall"], places, "|", color="#0072B2", ms=16, mew=2)
         right.set(yticks=places, ylim=(len(found) - .5, -.5), xlabel="recall", title="95% interval over patients")
-        right.set_yticklabels(found["class"], fontsize=8)
+        right.set_yticklabels(found["class"].str.replace("_", " "), fontsize=8)
         right.grid(axis="x", alpha=.3)
     return fig
 

@@ -52,6 +52,7 @@ def figure_idea() -> plt.Figure:
                title=f"{phase}: {off:+.1f}" if abs(off) > 1e-9 else f"{phase}: 0")
         ax.spines[:].set_visible(True)
     axes[0].set_ylabel("images")
+    fig.suptitle("What the distillation term does to each similarity (the contrastive term goes on)", fontsize=10)
     bar = fig.colorbar(shown, ax=axes, shrink=0.8, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["pushed away", "left alone", "pulled"])
     return fig

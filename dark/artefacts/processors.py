@@ -8,7 +8,6 @@ __all__ = ['PROCESSOR_STAGE', 'INSTRUCTIONS', 'origin', 'read_setting', 'known_s
 
 # %% ../../nbs/lib/8_artefacts/08_processors.ipynb #a9d390ce
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from ..core.ledger import NotMeasured
@@ -96,8 +95,13 @@ def figure_processors(
 ) -> plt.Figure:
     "Every claim's difference with its interval, a line for each setting."
     claims, names = list(table["claim"].unique()), list(table["setting"].unique())
-    fig, axes = plt.subplots(1, len(claims), figsize=(1.9 * len(claims) + 1.6, .5 + .34 * len(names)), sharey=True)
-    for ax, claim in zip(np.atleast_1d(axes), claims):
+    across = min(4, len(claims))
+    down = -(-len(claims) // across)
+    fig, axes = plt.subplots(down, across, figsize=(2.3 * across + 1.6, down * (1.1 + .34 * len(names))), sharey=True,
+                             squeeze=False)
+    for ax in axes.flat[len(claims):]:
+        ax.remove()
+    for ax, claim in zip(axes.flat, claims):
         lines = table[table["claim"] == claim].set_index("setting").reindex(names)
         for y, (_, line) in enumerate(lines.iterrows()):
             tint = {"found": "#0072B2", "opposed": "#D55E00", "undecided": "#777777"}[line["verdict"]]
@@ -109,7 +113,7 @@ def figure_processors(
         ax.set_xlabel(metrics[first["metric"]].heading, fontsize=9)
         ax.tick_params(axis="x", labelsize=8)
         ax.locator_params(axis="x", nbins=3)
-    np.atleast_1d(axes)[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))
+    axes[0, 0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))
     return fig
 
 # %% ../../nbs/lib/8_artefacts/08_processors.ipynb #9305dc51

@@ -181,7 +181,7 @@ def figure_4(
     for line, (title, heading, points) in zip(axes, panels, strict=True):
         for ax, k, what in zip(line, (2, 3), ("CPU, batch 1, 1 thread (ms)", "image tower (GMAC)"), strict=True):
             for point in points:
-                marker = "s" if point[0] == "teacher" else "o" if title.startswith("this") else "D"
+                marker = "s" if point[0] == "teacher" else "o"
                 ax.plot(point[k], point[1], marker, color=colours[point[0]], ms=8, mew=0, alpha=.85, label=point[0])
             head = title if k == 2 else "the same, multiply-adds"
             ax.set(xscale="log", xlabel=what, title=f"({next(letters)}) {head}")
@@ -211,5 +211,5 @@ def caption_4(
         ((_, _, t_ms, t_macs), (_, _, s_ms, s_macs)) = panels[1][2][0], panels[1][2][1]
         text += (f"(c, d) The same for the paper's architectures: cost measured here with random weights (teacher "
                  f"{t_ms:.0f} ms and {t_macs:.1f} GMAC, student {s_ms:.0f} ms and {s_macs:.2f} GMAC), Avg as the paper "
-                 "prints it (diamonds), never measured here. ")
+                 "prints it (c, d), never measured here. ")
     return text + "Milliseconds are of the processor that run.json names, not of a phone. GMAC are all multiply-adds."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TAUGHT', 'PANELS', 'stick', 'slope_change', 'best_knots', 'Bend', 'bend', 'dynamics', 'draw_schedules', 'draw_scores',
-           'taught', 'figure_2', 'caption_2', 'movement', 'figure_teachers', 'caption_teachers', 'epoch_curves',
-           'draw_curves', 'surges', 'verdict', 'surge_table', 'figure_dynamics', 'caption_dynamics']
+           'taught', 'draw_end', 'figure_2', 'caption_2', 'movement', 'figure_teachers', 'caption_teachers',
+           'epoch_curves', 'draw_curves', 'surges', 'verdict', 'surge_table', 'figure_dynamics', 'caption_dynamics']
 
 # %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #d8ab8df8
 from typing import NamedTuple
@@ -159,6 +159,19 @@ def taught(
     seeds = ledger.loc[ledger["stage"] == "30_train", "seed"].dropna().unique()
     return float(teacher_scores(ledger, metric, seeds).mean())
 
+# %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #bf2138c1
+def draw_end(
+    ax, by_epoch,  # of `dynamics`
+    since: float = 0.75,  # progress
+):
+    "The last quarter of the curves again, where they can be told apart."
+    end = by_epoch.assign(progress=by_epoch["epoch"] / by_epoch["epoch"].max()).query("progress >= @since")
+    inset = ax.inset_axes((0.5, 0.1, 0.46, 0.42))
+    for name, curve in end.groupby("name", sort=False):
+        inset.plot(curve["progress"], curve["mean"], color=colours[name], lw=1.8)
+    inset.tick_params(labelsize=8)
+    inset.set_xlim(since, 1)
+
 # %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #87e63750
 def figure_2(
     ledger,   # rows of the ledger
@@ -171,6 +184,7 @@ def figure_2(
     draw_schedules(left, recipes, ledger)
     by_epoch[["mean", "low", "high"]] *= factor
     draw_scores(right, by_epoch, taught(ledger, metric) * factor, metrics[metric].heading)
+    draw_end(right, by_epoch)
     for name in [name for name in recipes if name.startswith("dark-")]:
         for ax in (left, right):
             ax.axvspan(recipes[name].sign_change, 1, color=colours["dark-b2-e-0.8"], alpha=.08, lw=0, zorder=0)
@@ -191,7 +205,7 @@ def caption_2(
             f"training progress; coinciding lines are drawn side by side. (b) Zero-shot test {what} "
             f"after each of {by_epoch.epoch.max()} epochs: mean and 95% t-interval over {by_epoch.n.min()} seeds. "
             f"Dotted: the teacher, {taught(ledger, metric):.3f} (mean over seeds). Shaded: w_off < 0, "
-            f"{', '.join(zones)}.")
+            f"{', '.join(zones)}. Inset: the last quarter, larger, without intervals.")
 
 # %% ../../nbs/lib/8_artefacts/05_training_figures.ipynb #1e0ebd64
 TAUGHT = ("five_planes/f1", "brain_subplanes/f1", "hc18/validity", "avg")
@@ -339,8 +353,9 @@ def figure_dynamics(
         limits = (max(low, -1), min(high, 1)) if label == "cosine" else (max(low, 0), high)
         ax.set(title=title, ylabel=label, ylim=limits)
     ax, dark = next(spots), next(name for name in names if name.startswith("dark-"))
-    scores = {name: epoch_curves(ledger, metric, name, "test") for name in (dark, "static-kd", "zero-off")}
-    draw_curves(ax, {name: (scores[dark] - scores[name]) for name in ("static-kd", "zero-off")})
+    others = [name for name in ("static-kd", "zero-off", "anneal-b2-e0") if name in names]
+    scores = {name: epoch_curves(ledger, metric, name, "test") for name in (dark, *others)}
+    draw_curves(ax, {name: (scores[dark] - scores[name]) for name in others})
     ax.axhline(0, color="black", lw=.8)
     ax.set(title="(i) DARK minus the recipe", ylabel=f"test {metrics[metric].heading}")
     for ax in axes.flat:
@@ -366,4 +381,5 @@ def caption_dynamics(
             "positive, repulsion pulls against the contrastive term. (d, e, f) Norms of the unweighted terms' "
             f"gradients; c to f on the same {batch} training pairs for every model, in training mode, for no-kd as if "
             "it had a teacher. (g) Logit scale. (h) Effective rank of the embeddings of every fourth held-out picture. "
-            f"(i) Test {metrics[metric].heading} of DARK minus that of the recipe in the legend's colour, by seed.")
+            f"(i) Test {metrics[metric].heading} of DARK minus that of the recipe in the legend's colour, paired by "
+            "seed.")
