@@ -7,9 +7,11 @@ __all__ = ['PURPOSE', 'DRAWING', 'LIMITS_OF_DRAWING', 'drawn_planes', 'drawn_siz
 
 # %% ../../nbs/lib/2_data/15_datasheet.ipynb #c9620f2c
 import inspect
+import re
 from pathlib import Path
 
 import pandas as pd
+from fastcore.docments import docments
 
 from ..core import paths
 from ..core.repro import atomic_write
@@ -49,9 +51,12 @@ def drawn_sizes(
               "dark.data.anatomy.SPACINGS"),
              ("openings of a caption", len(OPENINGS), "dark.data.prompts.OPENINGS"),
              ("names of a plane", max(map(len, PLANES.values())), "dark.data.prompts.PLANES")]
-    hard = Difficulty()._asdict().items()
-    rows += [(f"difficulty: {name}", value, "dark.data.phantom.Difficulty") for name, value in hard]
-    rows += [(f"view: {name}", told.default, "dark.data.pictures.PairedTransform") for name, told in jitter.items()]
+    meant = dict(re.findall(r"(\w+): .*  # (.*)", inspect.getsource(Difficulty)))
+    rows += [(f"difficulty: {meant[name]}", value, "dark.data.phantom.Difficulty")
+             for name, value in Difficulty()._asdict().items()]
+    meant = docments(PairedTransform.__init__)
+    rows += [("view: " + ", ".join(filter(None, (name, meant[name]))), told.default,
+              "dark.data.pictures.PairedTransform") for name, told in jitter.items()]
     return pd.DataFrame(rows, columns=["what", "value", "home"])
 
 # %% ../../nbs/lib/2_data/15_datasheet.ipynb #b11cf909
