@@ -87,15 +87,16 @@ def lacking(
     line: dict,  # of registered.csv
     ledger,  # rows of the ledger of its profile
     profile: str,
-) -> str:
+) -> dict:  # verdict, and what is missing as its reason
     "What the value of a hypothesis needs."
+    needed = dict(verdict=f"{not_run}`dark_paper --profile {profile}`")
     if line["stage"] != SWEEP_STAGE:
-        return f"{not_run}`dark_paper --profile {profile}`"
+        return needed
     try:
         seeds = len(contrast(ledger, line["name"], line["metric"].partition("/minus_")[0]))
     except NotMeasured as error:
-        return f"not run: {error}"
-    return f"{not_run}`dark_paper --profile sweeps`: {seeds} of at least {LEAST} seeds are there"
+        return needed | dict(reason=str(error).rpartition(": ")[2])
+    return needed | dict(reason=f"{seeds} of at least {LEAST} seeds were measured")
 
 # %% ../../nbs/lib/9_paper/09_orders.ipynb #af80532f
 def subtraction(
@@ -136,7 +137,7 @@ def registered_rows(
             told = dict(id=line["id"], claim=line["hypothesis"], printed=printed, profile=profile,
                         difference=subtraction(line))
             if said["verdict"] == "not run":
-                rows.append(told | dict(verdict=lacking(line, ledger, profile)))
+                rows.append(told | lacking(line, ledger, profile))
                 continue
             p = "by its interval" if np.isnan(said["p"]) else f"{family_of(line, ledger)}: {p_value(said['p'])}"
             ends = {end: 100 * said[at] for end, at in (("ours", "value"), ("low", "low"), ("high", "high"))}
