@@ -125,8 +125,8 @@ def start_block() -> str:  # Markdown
     text = paths.read_text(paths.root / ".github" / "workflows" / "ci.yml")
     limit = re.search(r"timeout-minutes: (\d+)", text)[1]
     lines = [(f"git clone {own['git_url']} && cd {own['repo']}", ""),
-             ("make reproduce", f"builds .venv; then {took:.0f} minutes for all of drawn pictures" if took else
-              "builds .venv, then makes all of drawn pictures"),
+             ("make reproduce", f"builds .venv (two minutes, 2 GB); then {took:.0f} minutes: the table below, its "
+              "figures, a report" if took else "builds .venv, then the table below, its figures, a report"),
              ("make test", f"every test: under {limit} minutes, the limit of CI"),
              ("source .venv/bin/activate", "before any command that begins with dark_")]
     shown = [f"{command:27} # {what}" if what else command for command, what in lines]
