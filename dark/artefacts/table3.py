@@ -200,7 +200,7 @@ def draw_heads(
     for centile in hc_chart:
         ax.plot(weeks, hc_mm(7 * weeks, centile), color="black", lw=1.2, ls="-" if centile == 50 else "--")
     ax.set(xlabel="predicted gestational age (weeks)", ylabel="true head circumference (mm)",
-           title=f"(b) {shown}, median of its seeds: {100 * valid.mean():.1f} % valid")
+           title=f"(b) {shown}\nmedian of its seeds: {100 * valid.mean():.1f} % valid")
     ax.legend(loc="upper left")
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #c96ecf96

@@ -41,11 +41,11 @@ def run_file(
 # %% ../../nbs/lib/9_paper/05_provenance.ipynb #392769b4
 def read_run(
     profile: str,
-) -> dict: # "seconds", "endings", "commits": stem -> number or text, or None; empty before the first run
+) -> dict: # "seconds", "endings", "commits": stem -> number or text, or None; "environment"; empty before the first run
     "What is known of the last run of each stage."
     file, parts = run_file(profile), ("seconds", "endings", "commits")
     if not paths.has_file(file):
-        return {part: {} for part in parts}
+        return {part: {} for part in (*parts, "environment")}
     text = paths.read_text(file, "delete it")
     try:
         told = json.loads(text)
@@ -53,7 +53,8 @@ def read_run(
             if wrong := [stem for stem, value in told[part].items() if type(value) is bool
                          or not isinstance(value, kind) and value is not None]:
                 raise ValueError(f"of {wrong[0]} it has no such {part}")
-        return {part: told[part] for part in parts}
+        machine = told["environment"] if "environment" in told else {}
+        return {part: told[part] for part in parts} | {"environment": machine}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{paths.from_root(file)} is damaged ({error}): delete it") from None
 

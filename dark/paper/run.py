@@ -15,11 +15,13 @@ import sys
 import time
 import webbrowser
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
 
 from fastcore.basics import patch
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import local_file_io_cwd
 from tqdm import tqdm
 
 from ..core import paths
@@ -141,7 +143,9 @@ def run_together(
     for stage, (key, earlier) in begun.items():
         self.record(stage, key, "interrupted", outputs=earlier["outputs"] if earlier else {})
     start = time.perf_counter()
-    with own_kernel(), ThreadPoolExecutor(1 if talks() else os.cpu_count()) as pool:  # each waits for its kernel
+    # papermill has one working folder for the whole process: here it is the same for all of them.
+    with chdir(paths.root), local_file_io_cwd(str(paths.root)), own_kernel(), \
+            ThreadPoolExecutor(1 if talks() else os.cpu_count()) as pool:
         jobs = [pool.submit(execute_stage, stage.notebook, self.profile, self.copy(stage), self.asked(stage))
                 for stage in stages]
         for _ in as_completed(jobs):
@@ -206,8 +210,10 @@ def write_run(
     endings = {s: ": ".join(filter(None, (known[s]["status"], known[s]["detail"]))) if s in known
                else last["endings"][s] if s in last["endings"] else "never run" for s in stems}
     commits = {s: commit if s in ran else last["commits"][s] if s in last["commits"] else None for s in stems}
+    measured = any(stage.measures and stage.stem in ran for stage in self.stages)
+    machine = environment() if measured or not last["environment"] else last["environment"]  # that measured
     told = {"profile": self.profile, "total_seconds": total, "seconds": seconds, "endings": endings,
-            "commits": commits, "environment": environment()}
+            "commits": commits, "environment": machine}
     with atomic_write(run_file(self.profile)) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     write_provenance(self.profile, known, commits)
