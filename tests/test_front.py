@@ -8,7 +8,7 @@ from conftest import ROOT
 from PIL import Image
 
 from dark.artefacts.idea import figure_idea
-from dark.paper.answer import answer_text, front_answer, lead
+from dark.paper.answer import answer_text, front_answer
 from dark.paper.page import page_ledgers
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ def test_the_answer_is_that_of_the_ledgers():
 
 
 @pytest.mark.parametrize("profile, name, metric, said", [
-    ("sweeps", "dark-b2-e-0.8 pairs=1536", "avg", "few"), ("sweeps", "dark-b2-e-0.8 pairs=12288", "avg", "plentiful"),
+    ("sweeps", "dark-b2-e-0.8 pairs=1536", "avg", "few"), ("sweeps", "dark-b2-e-0.8 pairs=12288", "avg", "many"),
     ("hc18", "dark-b2-e-0.8 tau=5", "hc18/minus_static", "real frames")])
 def test_a_sentence_changes_with_its_ledger_alone(profile, name, metric, said):
     ledgers = page_ledgers("phantom")
@@ -30,9 +30,9 @@ def test_a_sentence_changes_with_its_ledger_alone(profile, name, metric, said):
     moved = ledger.assign(**{end: ledger[end] + .5 * hit for end in ("value", "low", "high")})
     old, new = (answer_text(ledgers | more).splitlines() for more in ({}, {profile: moved}))
     changed = [at for at, (line, other) in enumerate(zip(new, old, strict=True)) if line != other]
-    assert len(changed) == 2 and changed[0] == 0 and said in new[changed[1]], "the count, and the sentence"
+    # The count, the sentence, and by Holm's adjustment perhaps another verdict of the same ledger.
+    assert changed[0] == 0 and len(changed) <= 3 and any(said in new[at] for at in changed[1:])
     assert "better than plain imitation" in next(line for line in new if said in line)
-    assert lead(ledgers) != lead(ledgers | {profile: moved})
 
 
 def test_fewer_seeds_are_said():
@@ -41,7 +41,7 @@ def test_fewer_seeds_are_said():
     three = sweeps[sweeps["seed"].isna() | (sweeps["seed"] < 3)]
     assert "1,536 drawn pictures, 3 seeds)" in answer_text(ledgers | {"sweeps": three})
     two = sweeps[sweeps["seed"].isna() | (sweeps["seed"] < 2)]
-    assert answer_text(ledgers | {"sweeps": two}).count("not run, since it needs 3 seeds") == 3
+    assert answer_text(ledgers | {"sweeps": two}).count("not run, or not with 3 seeds") == 2
 
 
 def test_the_picture_is_what_the_code_draws():
@@ -63,9 +63,10 @@ def test_the_order_of_the_page():
 
 
 def test_the_answer_comes_early():
-    "Two screens of a desktop are about 1,600 pixels: 60 lines of 100 characters, and a picture of 15 lines."
-    before = README[: README.index("| Model |")]
-    assert sum(1 + len(line) // 100 for line in before.splitlines() if line) + 15 < 60
+    "A screen of a desktop is about 800 pixels: 30 lines of 100 characters; the picture takes 15 of them."
+    for text, screens in (("**Repulsion", 1), ("| Model |", 2.2)):
+        before = README[: README.index(text)]
+        assert sum(1 + len(line) // 100 for line in before.splitlines() if line) + 15 < 30 * screens
 
 
 def test_what_is_open_has_one_table_of_scores_and_no_p():

@@ -72,7 +72,7 @@ def fast(monkeypatch):
         finally:
             os.chdir(before)
 
-    monkeypatch.setattr(pipeline, "execute", execute)
+    monkeypatch.setattr(pipeline, "run_notebook", execute)
     return ran
 
 

@@ -101,7 +101,7 @@ def test_a_disk_that_gives_out_within_a_stage(toys, capsys, monkeypatch):  # noq
     def execute(*_):
         raise PapermillExecutionError(1, 1, "", "OSError", str(OSError(errno.ENOSPC, "No space", "x.npy")), "")
 
-    monkeypatch.setattr(pipeline, "execute", execute)
+    monkeypatch.setattr(pipeline, "run_notebook", execute)
     assert run() == 1
     err = capsys.readouterr().err
     assert "10_first failed in cell" in err and "no room on the disk" in err and "run the same command again" in err
