@@ -11,7 +11,7 @@ from dark.core.ledger import GAIN, as_table
 from dark.core.stats import holm
 from dark.core.style import metrics
 from dark.paper.claims import claims, vit_gmacs
-from dark.paper.page import OUTSIDE, PUBLISHED, page_ledgers, page_markdown, page_table
+from dark.paper.page import HOSPITAL, PUBLISHED, page_ledgers, page_markdown, page_table
 from dark.paper.verdicts import family, judges, not_run, verdicts
 
 FOLDER = ROOT / "data" / "reference"
@@ -122,13 +122,13 @@ def test_the_page_knows_four_verdicts_and_has_every_line():
 def test_what_ran_is_not_called_not_run(column, stage):
     "Orders have values where students are in the ledger, and only there."
     orders, table = ["C7", "C8", "R3"], whole()
-    table = table[table["case"] != OUTSIDE]  # which is of another stage
+    table = table[table["case"] != HOSPITAL]  # which is of another stage
     there = table[table["id"].isin(orders) & (table["column"] == column)]
     assert len(there) and there["ours"].notna().all() and there["low"].notna().all()
     assert not there["verdict"].str.startswith("not run").any() and there["where"].str.contains(stage).all()
     ledger = page_ledgers("phantom")[column]
     gone = whole(**{column: ledger[ledger["stage"] != stage]})
-    gone = gone[gone["id"].isin(orders) & (gone["column"] == column) & (gone["case"] != OUTSIDE)]
+    gone = gone[gone["id"].isin(orders) & (gone["column"] == column) & (gone["case"] != HOSPITAL)]
     assert gone["verdict"].str.startswith("not run: needs ").all() and gone["ours"].isna().all()
 
 
