@@ -397,6 +397,23 @@ def test_ctrl_c_and_continue(toys, fast):
     assert run() == 0 and fast == ["30_second", "60_table"]
 
 
+def test_ctrl_c_among_stages_that_show(toys):
+    "Those that have begun end, the others do not begin, none is called done, and the same command goes on."
+    for number in range(61, 67):
+        notebook(toys, f"{number}_slow", f"import time\nPath('begun-{number}').write_text('')\ntime.sleep(4)")
+    command = [sys.executable, "-c", "import sys; from dark.paper.run import dark_paper; sys.exit(dark_paper())",
+               "--profile", "smoke"]
+    process = subprocess.Popen(command, cwd=toys, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: any(toys.glob("begun-*")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted in " in said and "Traceback" not in said
+    assert len(list(toys.glob("begun-*"))) < 6
+    shown = {stem: record["status"] for stem, record in records(toys).items() if stem[0] == "6"}
+    assert set(shown.values()) == {"interrupted"} and len(shown) == 7
+
+
 @pytest.mark.slow
 def test_smoke_runs(smoke):
     assert smoke.returncode == 0, smoke.stderr[-3000:]

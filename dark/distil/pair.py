@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FREE', 'open_pair', 'still_statistics', 'InParts', 'taught_by', 'named_losses', 'StillFrozen', 'bound_ranks',
-           'pair_key', 'tell_run', 'refuse_folder', 'check_compiler', 'watchers', 'open_accelerator', 'train_pair',
-           'distil_pair']
+           'pair_key', 'tell_run', 'refuse_folder', 'check_compiler', 'KeepSettings', 'watchers', 'open_accelerator',
+           'train_pair', 'distil_pair']
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #7cc52602
 import json
@@ -217,13 +217,27 @@ def check_compiler() -> None:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"torch cannot compile on this machine ({reason}): leave out compile") from error
 
+# %% ../../nbs/lib/5_distil/09_pair.ipynb #f882e291
+class KeepSettings(Callback):
+    "Writes `run.toml` once nothing has refused the run: a finished model keeps the settings that made it."
+
+    def __init__(
+        self,
+        settings: PairRun,
+    ):
+        self.settings = settings
+
+    def before_run(self, run):
+        if run.accelerator.is_main_process:
+            write_settings(self.settings, Path(self.settings.out) / "run.toml")
+
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #686ba582
 def watchers(
     run: PairRun,
     student: Named,
     key: str,  # of `pair_key`
 ) -> tuple:  # callbacks
-    "What looks on while a run trains: log, steps, scores, bar, cost, checkpoint."
+    "What looks on while a run trains: log, steps, scores, bar, cost, checkpoint; settings are kept if it accepts them."
     folder, callbacks = Path(run.out), [StillFrozen()]
     if run.val:
         judge = open_judge(run.val, run.prompts or None, student)
@@ -231,7 +245,7 @@ def watchers(
         callbacks.append(Validate(folder / "val.csv", scores, run.every))
     pairs = run.batch * (run.accumulate if run.exact else 1)
     return (*callbacks, Log(folder / "log.jsonl"), StepLog(folder / "steps.csv", pairs), Progress(run.recipe),
-            TellCost(pairs), Checkpoint(folder / "checkpoint.pt", key, run.minutes))
+            TellCost(pairs), Checkpoint(folder / "checkpoint.pt", key, run.minutes), KeepSettings(run))
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #6732b5f2
 def open_accelerator(
@@ -297,7 +311,6 @@ def distil_pair(
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:
             answer(tell_run(run, student, teacher, len(data)))
-            write_settings(run, folder / "run.toml")
         train_pair(run, student, data, taught, callbacks, accelerator)
         if accelerator.is_main_process:
             save_named(student._replace(model=student.model.eval()), folder)

@@ -214,7 +214,7 @@ PARTS = {  # heading -> what its ids look like, in order
     "Questions of reviewers and ours": ["P1", "R2", "H1"],
     "Hypotheses, written down before their runs": ["E[0-9]+", "S[0-9]+"],
     "Facts about the paper": ["F[0-9]+"], "Printed numbers": ["[a-z].*"]}
-WHOSE = {"the paper's claims": "[CT]", "our questions and hypotheses": "[PRHES]", "facts about the paper": "F"}
+WHOSE = {"the paper's claims": "CT", "our questions and hypotheses": "PRHES", "facts about the paper": "F"}  # letters
 NOTES_PAGE = """*found*: what is claimed is what we get. *opposed*: the opposite. *undecided*: neither is shown; look at
 the interval, since undecided is no evidence of equality. *not run*: what it needs. A dash: the profile does not ask
 that. Brackets are 95% intervals of one comparison at a time; verdicts are at p < 0.05 after Holm's adjustment within a
@@ -229,7 +229,7 @@ def count_table(
 ) -> pd.DataFrame:
     "How many claims, hypotheses and facts have which verdict in a profile; printed numbers are not counted."
     counted = table[table["verdict"].ne("") & table["id"].map(is_claim)]
-    whose = counted["id"].str[:1].map({letter: who for who, form in WHOSE.items() for letter in form.strip("[]")})
+    whose = counted["id"].str[:1].map({letter: who for who, letters in WHOSE.items() for letter in letters})
     counts = pd.crosstab([whose, counted["column"]], counted["verdict"].str.partition(":")[0])
     columns = [PUBLISHED, "smoke", *COLUMNS]
     there = sorted(counts.index, key=lambda at: (list(WHOSE).index(at[0]), columns.index(at[1])))

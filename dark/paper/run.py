@@ -134,7 +134,11 @@ def execute_all(
     jobs: list, # arguments of `execute_stage`
     step, # function, called as each ends
 ) -> list: # of Ending
-    "Run notebooks side by side; an interruption waits for those that have begun."
+    "Run notebooks side by side; an interruption ends one alone at once, and waits for several that have begun."
+    if len(jobs) == 1:  # in the main thread, which is the one that is interrupted
+        ending = execute_stage(*jobs[0])
+        step()
+        return [ending]
     with ThreadPoolExecutor(1 if talks() else os.cpu_count()) as pool:  # each waits for its kernel
         running = [pool.submit(execute_stage, *job) for job in jobs]
         try:
@@ -163,10 +167,7 @@ def run_together(
     # papermill has one working folder for the whole process: here it is the same for all of them.
     with chdir(paths.root), local_file_io_cwd(str(paths.root)), own_kernel():
         jobs = [(stage.notebook, self.profile, self.copy(stage), self.asked(stage)) for stage in stages]
-        # One alone runs in the main thread, where an interruption ends its kernel at once.
-        ended = [execute_stage(*jobs[0])] if len(jobs) == 1 else execute_all(jobs, step)
-    if len(jobs) == 1:
-        step()
+        ended = execute_all(jobs, step)
     share = (time.perf_counter() - start) / sum(ending.seconds for ending in ended)  # so that times add up
     for stage, ending in zip(stages, ended):
         try:
