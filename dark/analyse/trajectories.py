@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PULLS', 'EVERY', 'in_training_mode', 'embedding_gradients', 'term_gradients', 'sign_change_epoch', 'Setting',
-           'setting', 'epoch_values', 'answers', 'trace_run', 'join_traces', 'related_rows', 'Inspected', 'inspect_one',
+           'setting', 'epoch_values', 'answers', 'trace_run', 'join_traces', 'related_rows', 'Inspected',
            'inspect_models']
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #0534d805
 from contextlib import contextmanager
 from functools import cache
+from operator import call
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,8 @@ from ..data.phantom import TeacherCache, draw_pairs
 from ..data.prompts import BRAIN, PLANES, brain_prompts, plane_prompts
 from ..evaluate.zero_shot import class_embeddings, classify
 from ..loss import Embeddings, dark_loss
-from ..models.clip import (encode_images, encode_texts, epoch_file, load_model, model_names, student, to_input,
-                              tokenizer)
+from ..models.clip import (encode_images, encode_texts, epoch_file, load_model, model_file, model_names, student,
+                              to_input, tokenizer)
 from ..recipe import Profile, get_profile, get_recipe
 
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #451a8224
@@ -216,23 +217,17 @@ class Inspected(NamedTuple):
     before: dict  # benchmark -> answers before the sign change, a column a run
     maps: pd.DataFrame  # of `dark.analyse.embeddings.brain_maps`
 
-# %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #fde6331c
-def inspect_one(
-    what: str,  # "maps", "analyse" or "trace"
-    *told,  # arguments of what does it
-):
-    "One job of `inspect_models`."
-    return {"maps": brain_maps, "analyse": analyse, "trace": trace_run}[what](*told)
-
 # %% ../../nbs/lib/6_analyse/04_trajectories.ipynb #d2b9bdb5
 def inspect_models(
     profile: Profile,
     shown: tuple,  # models whose maps are drawn, of `dark.models.clip.model_names`
 ) -> Inspected:
-    "Every model and run of a profile; the embeddings must be there (`dark.analyse.embeddings.write_embeddings`)."
+    "Every model and run of a profile; FileNotFoundError names the stage to run for a missing model."
     names, runs = list(model_names(profile)), [(recipe, seed) for recipe in profile.recipes for seed in profile.seeds]
-    jobs = [("maps", profile, shown), *(("analyse", profile.name, name) for name in names),
-            *(("trace", profile.name, *run) for run in runs)]
-    maps, *found = in_parallel(inspect_one, jobs, "maps, geometry, logits, trajectories")
-    analysed, traced = found[: len(names)], found[len(names):]
+    for name in names:
+        model_file(profile, name)  # a missing one ends all before it begins
+    jobs = [*((brain_maps, profile, shown, method) for method in ("UMAP", "t-SNE")),
+            *((analyse, profile.name, name) for name in names), *((trace_run, profile.name, *run) for run in runs)]
+    umap, tsne, *found = in_parallel(call, jobs, "maps, geometry, logits, trajectories")
+    analysed, traced, maps = found[: len(names)], found[len(names):], umap.assign(**tsne)
     return Inspected(*join_analyses(analysed), *join_traces(profile, runs, traced), maps)

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats as scipy_stats
-from scipy.stats import binomtest
+import scipy  # loads `scipy.stats`, which takes a second, where it is used first
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #32a46b39
 def finite_vector(
@@ -179,7 +178,7 @@ def mean_sd_ci(
     if n == 1:
         return Spread(mean, np.nan, np.nan, np.nan, 1)
     sd = float(values.std(ddof=1))
-    half = float(scipy_stats.t.ppf(end, n - 1) * sd / np.sqrt(n))
+    half = float(scipy.stats.t.ppf(end, n - 1) * sd / np.sqrt(n))
     return Spread(mean, sd, mean - half, mean + half, n)
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #5b0fff1e
@@ -205,7 +204,7 @@ def paired_t(
     if spread.n == 1 or spread.sd <= rounding:
         return Paired(np.nan, np.nan, spread.mean, spread.low, spread.high, spread.n)
     t = spread.mean / (spread.sd / np.sqrt(spread.n))
-    p = 2 * float(scipy_stats.t.sf(abs(t), spread.n - 1))
+    p = 2 * float(scipy.stats.t.sf(abs(t), spread.n - 1))
     return Paired(float(t), p, spread.mean, spread.low, spread.high, spread.n)
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #91a824a4
@@ -231,7 +230,7 @@ def mcnemar(
     if len(a) != len(b):
         raise ValueError(f"{len(a)} verdicts against {len(b)}: two verdicts on the same images are needed")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return only_a, only_b, float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 # %% ../../nbs/lib/1_core/04_stats.ipynb #34ced49c
 def majority(
@@ -254,7 +253,7 @@ def difference_interval(
     if n < 1 or not group.any():
         raise ValueError(f"two or more groups and a resample are needed: {group.max() + 1} group, {n} resamples")
     sums_and_sizes = np.bincount(group, gap), np.bincount(group)
-    drawn = scipy_stats.bootstrap(sums_and_sizes, lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
+    drawn = scipy.stats.bootstrap(sums_and_sizes, lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
                                   paired=True, n_resamples=n, method="percentile", rng=seed)
     low, high = np.quantile(drawn.bootstrap_distribution, [0.025, 0.975])
     return float(gap.mean()), float(low), float(high)

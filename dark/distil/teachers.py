@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['TEACHER_LOG', 'EMBEDDINGS', 'without_students', 'draw_train', 'Average', 'trained_folder', 'teacher_key', 'teach',
            'train_teacher', 'count_epochs', 'train_all', 'train_teachers', 'card_settings', 'ship_teachers',
-           'shipped_teachers', 'embed_views', 'seat_teacher', 'seat_teachers', 'read_teacher_logs', 'teacher_facts']
+           'shipped_teachers', 'embed_views', 'seat_teacher', 'teacher_facts', 'seat_teachers', 'read_teacher_logs']
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #ce72bef1
 import json
 import os
 import shutil
 from dataclasses import asdict, replace
+from operator import call
 from pathlib import Path
 
 import numpy as np
@@ -265,18 +266,35 @@ def seat_teacher(
     embed_views(folder, load_teacher(profile, folder / TEACHER_FILE), images, tokens)
     mark_done(folder, key, (TEACHER_FILE, *EMBEDDINGS))
 
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #2bc0e0c6
+def teacher_facts(
+    name: str,  # profile; a name, since it travels to another process
+    seed: int,
+    file: Path,  # weights of its teacher
+) -> list:  # ledger rows
+    "Validation scores of a teacher, its logit scale, tau, and the size of the gap."
+    profile = get_profile(name)
+    model = load_teacher(profile, file)
+    scale = model.logit_scale.exp().item()
+    gap = parameters(model.visual) / parameters(student(profile).visual)
+    facts = {"scale": scale, "tau": scale / profile.target_scale, "image_tower_ratio": gap}
+    rows = [row("teacher", metric, value, "1", "train", seed) for metric, value in facts.items()]
+    counts = {"parameters": parameters(model), "image_tower_parameters": parameters(model.visual)}
+    rows += [row("teacher", metric, value, "count", "train", seed) for metric, value in counts.items()]
+    return rows + score_rows("teacher", drawn_benchmarks(name).predict(model), "val", seed)
+
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #26feac96
 def seat_teachers(
     profile: Profile,
     train: bool = False,  # all anew, although some come with the compendium
-) -> dict:  # seed -> file of the weights, shipped or trained here
-    "A teacher for every seed, ready to be learnt from."
+) -> tuple:  # seed -> file of the weights, shipped or trained here; ledger rows of `teacher_facts`
+    "A teacher for every seed, ready to be learnt from, and what it is worth."
     draw_train(profile)
     files = {} if train else shipped_teachers(profile)
     files |= train_teachers(profile, [seed for seed in profile.seeds if seed not in files])
-    jobs = [(profile.name, seed, files[seed]) for seed in profile.seeds]
-    in_parallel(seat_teacher, jobs, "teachers embed", min(len(jobs), os.cpu_count()))
-    return files
+    jobs = [(job, profile.name, seed, files[seed]) for job in (seat_teacher, teacher_facts) for seed in profile.seeds]
+    done = in_parallel(call, jobs, "teachers embed, and are judged", min(len(jobs), os.cpu_count()))
+    return files, sum(done[len(profile.seeds):], [])
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #4c795d40
 def read_teacher_logs(
@@ -285,18 +303,3 @@ def read_teacher_logs(
     "The epochs of all teachers, one row an epoch."
     logs = {seed: pd.read_json(file.with_suffix(".jsonl"), lines=True) for seed, file in files.items()}
     return pd.concat([log.assign(seed=seed) for seed, log in logs.items()], ignore_index=True)
-
-# %% ../../nbs/lib/5_distil/02_teachers.ipynb #2bc0e0c6
-def teacher_facts(
-    profile: Profile,
-    seed: int,
-    model,  # its trained teacher
-) -> list:  # ledger rows
-    "Validation scores of a teacher, its logit scale, tau, and the size of the gap."
-    scale = model.logit_scale.exp().item()
-    gap = parameters(model.visual) / parameters(student(profile).visual)
-    facts = {"scale": scale, "tau": scale / profile.target_scale, "image_tower_ratio": gap}
-    rows = [row("teacher", metric, value, "1", "train", seed) for metric, value in facts.items()]
-    counts = {"parameters": parameters(model), "image_tower_parameters": parameters(model.visual)}
-    rows += [row("teacher", metric, value, "count", "train", seed) for metric, value in counts.items()]
-    return rows + score_rows("teacher", drawn_benchmarks(profile.name).predict(model), "val", seed)

@@ -8,7 +8,7 @@ __all__ = ['MEAN', 'STD', 'TEACHER_FILE', 'Tokenizer', 'tokenizer', 'spell', 'im
            'load_teacher', 'load_student', 'save_teacher', 'model_names', 'model_file', 'load_named', 'epoch_file']
 
 # %% ../../nbs/lib/3_models/02_clip.ipynb #80be533b
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -73,10 +73,11 @@ class Tokenizer:
         return out
 
 # %% ../../nbs/lib/3_models/02_clip.ipynb #cf49ae79
+@lru_cache
 def tokenizer(
     profile: Profile,
 ) -> Tokenizer:
-    "The one tokenizer of teacher and student."
+    "The one tokenizer of teacher and student, built once in each process."
     spacings = tuple(round(s * 64 / profile.image_size, 2) for s in SPACINGS)
     return Tokenizer(lexicon(spacings), whole_words(spacings), profile.context)
 
