@@ -8,6 +8,7 @@ __all__ = ['ENDS', 'recipes', 'OF_OTHERS', 'VOICES', 'TABLE_1', 'profiles', 'Rec
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #de34d785
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import NamedTuple
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #46afef73
@@ -134,7 +135,9 @@ def heard(
 def get_recipe(name: str) -> Recipe:
     "Recipe of that name, or one clear sentence."
     if name not in recipes:
-        raise ValueError(f"unknown recipe {name!r}; known recipes: {', '.join(recipes)}")
+        near = get_close_matches(str(name), recipes, 3, 0.5) or list(recipes)[:3]
+        raise ValueError(f"unknown recipe {name!r}: do you mean {', '.join(near)}? All {len(recipes)} of them: "
+                         "`dark.recipe.recipes`")
     return recipes[name]
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #88d29434

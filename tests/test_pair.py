@@ -148,7 +148,7 @@ def test_the_card_opens_the_student(folder):
 
 
 @pytest.mark.parametrize("change, said", [
-    (["--teacher", "ViT-B-33"], "no model is called 'ViT-B-33'"),
+    (["--teacher", "ViT-B-33"], "neither a folder 'ViT-B-33' nor a model"),
     (["--teacher", "digits/teacher"], "digits/teacher has no weights"),
     (["--teacher", "hf-hub:nobody/nothing"], "cannot be loaded"),
     (["--data", "nowhere.csv"], "there is no nowhere.csv"),

@@ -23,7 +23,7 @@ from .geometry import draw_map, geometry
 from ..core import paths
 from ..core.ledger import row
 from ..core.repro import atomic_write, sha256
-from ..data.phantom import Phantom
+from ..data.phantom import Phantom, sample_once
 from ..data.prompts import BRAIN, FIVE, PLANES, caption, plane_class, plane_prompts
 from ..evaluate.own import recall
 from ..evaluate.zero_shot import class_embeddings
@@ -46,7 +46,8 @@ def held_out(
 ) -> HeldOut:
     "Draw the test pictures of the five-plane benchmark again, with their captions; the same ones every time."
     five = tuple(p for p in FIVE if p != "brain") + BRAIN
-    batch = Phantom(profile.image_size, split="test/planes", planes=five).sample(profile.test)
+    phantom = Phantom(profile.image_size, split="test/planes", planes=five)
+    batch = sample_once(phantom, profile.test, paths.runs(profile.name) / "pictures")
     drawn, rng = [scan.plane for scan in batch.scans], np.random.default_rng(0)
     captions = [caption(scan, rng) for scan in batch.scans]
     subplane = np.array([plane if plane in BRAIN else None for plane in drawn], dtype=object)

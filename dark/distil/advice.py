@@ -20,7 +20,7 @@ from ..core.ledger import Ledger, as_table
 from ..data.pairs import PairBatches, read_square
 from ..data.shards import count_tokens
 from .loop import Run, train_step
-from .batches import read_sources
+from .batches import open_data, read_sources
 from .pair import named_losses, open_accelerator, open_pair
 from .settings import PairRun, check_settings
 from ..loss import Embeddings
@@ -145,17 +145,18 @@ def suggestion(
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #7ad6d13c
 def advise(
     run: PairRun,
-) -> str:  # lines
+) -> tuple:  # lines; could all pictures be read?
     "What is to be known before a run: duplicates, cuts, broken pictures, the teacher's sharpness, the time of a step."
     check_settings(run)
     student, teacher = open_pair(run)
     pairs, models = pd.concat(read_sources(run), ignore_index=True), [model for model in (student, teacher) if model]
+    batches = len(open_data(replace(run, cut_captions=True), models)[0])  # or refused, as the run itself would be
     some = pairs.sample(min(len(pairs), LOOKED_AT), random_state=0).reset_index(drop=True)
     broken = unreadable(some["path"])
     lines = [f"{len(pairs):,} pictures, {len(some):,} looked at", *look_at_pairs(some, models, run.batch),
              f"pictures that cannot be read: {len(broken)}" + (f", the first: {broken[0]}" if broken else "")]
     if broken:
-        return "\n".join([*lines, "the rest is looked at when all can be read"])
+        return "\n".join([*lines, "the rest is looked at when all can be read"]), False
     made = PairBatches(some, [m.wants for m in models], [m.tokens for m in models], min(run.batch, len(some)))
     seconds, taught = measure_step(run, student, teacher, next(made.epoch(0)))
     if taught:
@@ -163,9 +164,9 @@ def advise(
         scale = taught.scale.item()
         lines.append(f"teacher: logit scale {scale:.1f}, so tau {scale / run.scale_over_tau:.2f} for a scale over tau "
                      f"of {run.scale_over_tau:g}; there p_ii is {match:.2f}, the rest lies on {others:.1f} captions")
-    steps = run.epochs * ((run.samples or len(pairs)) // run.batch)
+    steps = run.epochs * batches
     whole = steps * seconds / 60
     told = f"{whole:.1f} minutes" if whole < 90 else f"{whole / 60:.1f} hours"
     lines.append(f"a batch takes {seconds:.2f} s without reading it, all {steps} take {told}; so far this process took "
                  f"{measure_memory():.1f} GB")
-    return "\n".join(filter(None, [*lines, suggestion(as_table(Ledger("sweeps").rows()))]))
+    return "\n".join(filter(None, [*lines, suggestion(as_table(Ledger("sweeps").rows()))])), True

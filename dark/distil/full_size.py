@@ -316,8 +316,9 @@ def dark_distil(
     paper = {"recipe": PairRun.recipe, "seed": get_profile("paper").seeds[0], "workers": 4, "cut_captions": False}
     try:
         if chosen.pop("dry"):
-            answer(advise(pair_settings(chosen)))
-            return 0
+            said, whole = advise(pair_settings(chosen))
+            answer(said)
+            return 0 if whole else 1
         if "shards" in chosen:
             if others := sorted(set(chosen) - {"shards", *paper}):
                 raise ValueError(f"--shards is the paper's training, which has no --{others[0].replace('_', '-')}: "

@@ -230,6 +230,9 @@ class KeepSettings(Callback):
     def before_run(self, run):
         if run.accelerator.is_main_process:
             write_settings(self.settings, Path(self.settings.out) / "run.toml")
+            if run.step:
+                answer("nothing is left to train: this run was finished before" if run.step == run.total else
+                       f"goes on after step {run.step} of {run.total}")
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #686ba582
 def watchers(
@@ -307,7 +310,8 @@ def distil_pair(
     taught = teacher and teacher.model.to(accelerator.device)
     if run.cache:
         taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator, run.workers)
-    callbacks = watchers(run, student, pair_key(run, [digest, start], bound))
+    named = [row[:1] + row[2:] for row in digest]  # not how many bytes: a repaired picture does not end a run
+    callbacks = watchers(run, student, pair_key(run, [named, start], bound))
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:
             answer(tell_run(run, student, teacher, len(data)))

@@ -289,11 +289,11 @@ def seat_teachers(
     train: bool = False,  # all anew, although some come with the compendium
 ) -> tuple:  # seed -> file of the weights, shipped or trained here; ledger rows of `teacher_facts`
     "A teacher for every seed, ready to be learnt from, and what it is worth."
-    draw_train(profile)
+    draw_train(profile), drawn_benchmarks(profile.name)  # once, for all processes
     files = {} if train else shipped_teachers(profile)
     files |= train_teachers(profile, [seed for seed in profile.seeds if seed not in files])
     jobs = [(job, profile.name, seed, files[seed]) for job in (seat_teacher, teacher_facts) for seed in profile.seeds]
-    done = in_parallel(call, jobs, "teachers embed, and are judged", min(len(jobs), os.cpu_count()))
+    done = in_parallel(call, jobs, "teachers embed, and are judged", min(len(files), os.cpu_count()))
     return files, sum(done[len(profile.seeds):], [])
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #4c795d40

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from ..core.stats import bootstrap, confusion, f1_of_counts, fraction_of_counts, hits, percentile_interval
-from ..data.pairs import read_pairs, read_square, read_table, refuse_cut
+from ..data.pairs import MissingColumn, read_pairs, read_square, read_table, refuse_cut
 from .zero_shot import class_embeddings, encode_texts
 from ..models.named import Named
 
@@ -183,7 +183,11 @@ def read_asked(
 ) -> tuple:  # table with path and label, label -> sentences; or pairs, None
     "What a model is asked; ValueError in one sentence for what cannot be read."
     if prompts is None:
-        return read_pairs(data), None
+        try:
+            return read_pairs(data), None
+        except MissingColumn as error:
+            raise ValueError(f"{error}; for retrieval give captions, for labels --prompts, a .json with sentences for "
+                             "each label") from None
     table = read_table(data, ("path", "label"))
     return table, read_sentences(prompts, labels_of(table, data))
 

@@ -27,7 +27,7 @@ from ..data.biometry import days, is_evaluated, is_valid, predicted_day
 from ..data.fetal_planes import FetalPlanes
 from ..data.fetalclip import age_sentences, read_ages, read_prompts
 from ..data.hc18 import HC18
-from ..data.phantom import Phantom
+from ..data.phantom import Phantom, sample_once
 from ..data.prompts import BRAIN, FIVE, PLANES, brain_prompts, ga_prompts, plane_class, plane_prompts
 from ..data.sources import NeedsData, is_complete, locate
 from .benchmarks import published_rows, scores
@@ -352,12 +352,14 @@ def measure_reader(
 def drawn_benchmarks(
     name: str,  # profile
 ) -> ZeroShot:
-    "Validation and test pictures of a profile; drawn again in each process, in seconds."
+    "Validation and test pictures of a profile; drawn once, then read by each process."
     profile = get_profile(name)
     five = tuple(p for p in FIVE if p != "brain") + BRAIN
+    draw = lambda split, planes, n: sample_once(Phantom(profile.image_size, split=split, planes=planes), n,
+                                                paths.runs(name) / "pictures")
     sizes = {"val": profile.val, "test": profile.test}
-    planes = {s: Phantom(profile.image_size, split=f"{s}/planes", planes=five).sample(n) for s, n in sizes.items()}
-    heads = {s: Phantom(profile.image_size, split=f"{s}/heads", planes=BRAIN).sample(n // 2) for s, n in sizes.items()}
+    planes = {split: draw(f"{split}/planes", five, n) for split, n in sizes.items()}
+    heads = {split: draw(f"{split}/heads", BRAIN, n // 2) for split, n in sizes.items()}
     return ZeroShot(tokenizer(profile), planes, heads)
 
 # %% ../../nbs/lib/4_evaluate/02_zero_shot.ipynb #c072c4ee

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,11 @@ def full_name(
         base = f"local-dir:{base}"
     if weights and ":" in base:
         raise ValueError(f"{name}: {base.partition(':')[0]} has its own weights, so no ::{weights} can follow")
+    if weights and base in open_clip.list_models() and not Path(weights).is_file():
+        tags = open_clip.list_pretrained_tags_by_model(base)
+        if weights.lower().replace("-", "_") not in [tag.lower().replace("-", "_") for tag in tags]:
+            near = ", ".join(get_close_matches(weights, tags, 3, 0.3) or tags[:3]) or "none"
+            raise ValueError(f"{base} has no weights {weights!r}: known are {near}, or give a file")
     said = open_clip.get_pretrained_cfg(base, weights) if weights else {}
     if "quick_gelu" in said and said["quick_gelu"] and "quick_gelu" not in get_model_config(base):
         raise ValueError(f"the weights {weights} want another activation: name {base}-quickgelu::{weights}")
@@ -70,9 +76,10 @@ def full_name(
         if not found:
             raise ValueError(f"{file} has no `model_cfg`: it is no configuration of open_clip")
     elif not base.startswith("hf-hub:") and base not in open_clip.list_models():
-        near = [known for known in open_clip.list_models() if known.lower().startswith(base.lower()[:5])][:4]
-        raise ValueError(f"no model is called {base!r}: give one of open_clip ({', '.join(near) or 'ViT-B-32'}, ...), "
-                         "hf-hub:OWNER/NAME, or a folder with open_clip_config.json")
+        near = get_close_matches(base, open_clip.list_models(), 3, 0.5)
+        raise ValueError(f"there is neither a folder {base!r} nor a model of that name: give a folder with "
+                         f"open_clip_config.json, hf-hub:OWNER/NAME, or one of open_clip"
+                         + (f" (do you mean {', '.join(near)}?)" if near else ", such as ViT-B-32"))
     return base, weights or None
 
 # %% ../../nbs/lib/3_models/03_named.ipynb #e03576ce
