@@ -286,6 +286,7 @@ def test_shards_have_a_cache_and_a_look_beforehand(folder):
     assert len(list(folder.glob("teacher-*-2"))) == 1
     online = [*WORDS[:4], "--data", "numbered", *WORDS[6:], "--samples", "192", "--out", "drawn"]
     run(folder, online)
-    assert "200 pictures, 200 looked at" in run(folder, [*words[:-2], "--dry"])
+    assert "200 pictures, 200 looked at" in run(folder, [*words, "--dry"])
     with contextlib.chdir(folder):
+        assert dark_distil([*words[:-2], "--dry"]) == 2  # a stream, of which nobody says how much is an epoch
         assert dark_distil([*words, "--samples", "192"]) == 2
