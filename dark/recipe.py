@@ -135,9 +135,9 @@ def heard(
 def get_recipe(name: str) -> Recipe:
     "Recipe of that name, or one clear sentence."
     if name not in recipes:
-        near = get_close_matches(str(name), recipes, 3, 0.5) or list(recipes)[:3]
-        raise ValueError(f"unknown recipe {name!r}: do you mean {', '.join(near)}? All {len(recipes)} of them: "
-                         "`dark.recipe.recipes`")
+        near = get_close_matches(str(name), recipes, 3, 0.6)
+        meant = f"do you mean {' or '.join(near)}?" if near else "no-kd, static-kd and dark-b2-e-0.8 are some."
+        raise ValueError(f"unknown recipe {name!r}: {meant} All {len(recipes)} are in `dark.recipe.recipes`")
     return recipes[name]
 
 # %% ../nbs/lib/0_method/01_recipe.ipynb #88d29434

@@ -185,7 +185,7 @@ def test_another_teacher_of_the_same_name_is_noticed(folder, capsys):
     save_file({name: tensor * 1.1 for name, tensor in weights.items()}, folder / "named/open_clip_model.safetensors")
     with contextlib.chdir(folder):
         assert dark_distil(words) == 2
-    assert "is of a run with other" in capsys.readouterr().err
+    assert "has a run with other" in capsys.readouterr().err
 
 
 def test_another_run_does_not_go_on_in_its_folder(folder, monkeypatch, capsys):
@@ -194,7 +194,7 @@ def test_another_run_does_not_go_on_in_its_folder(folder, monkeypatch, capsys):
     before = held()
     monkeypatch.chdir(folder)
     assert dark_distil([*WORDS, "--recipe", "zero-off", "--out", "mine"]) == 2
-    assert "is of a run with other data, recipe, seed or settings" in capsys.readouterr().err
+    assert "has a run with other data, recipe, seed or settings" in capsys.readouterr().err
     assert held() == before and {"run.toml", "open_clip_model.safetensors"} <= before.keys()
 
 

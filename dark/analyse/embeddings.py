@@ -23,10 +23,9 @@ from .geometry import draw_map, geometry
 from ..core import paths
 from ..core.ledger import row
 from ..core.repro import atomic_write, sha256
-from ..data.phantom import Phantom, sample_once
-from ..data.prompts import BRAIN, FIVE, PLANES, caption, plane_class, plane_prompts
+from ..data.prompts import BRAIN, PLANES, caption, plane_class, plane_prompts
 from ..evaluate.own import recall
-from ..evaluate.zero_shot import class_embeddings
+from ..evaluate.zero_shot import class_embeddings, draw_split
 from ..loss import Embeddings
 from ..models.clip import encode_images, encode_texts, load_named, model_file, model_names, tokenizer
 from ..recipe import Profile, get_profile
@@ -44,10 +43,8 @@ class HeldOut(NamedTuple):
 def held_out(
     profile: Profile,
 ) -> HeldOut:
-    "Draw the test pictures of the five-plane benchmark again, with their captions; the same ones every time."
-    five = tuple(p for p in FIVE if p != "brain") + BRAIN
-    phantom = Phantom(profile.image_size, split="test/planes", planes=five)
-    batch = sample_once(phantom, profile.test, paths.runs(profile.name) / "pictures")
+    "The test pictures of the five-plane benchmark, with captions; the same ones every time."
+    batch = draw_split(profile, "test", "planes")
     drawn, rng = [scan.plane for scan in batch.scans], np.random.default_rng(0)
     captions = [caption(scan, rng) for scan in batch.scans]
     subplane = np.array([plane if plane in BRAIN else None for plane in drawn], dtype=object)
@@ -57,10 +54,10 @@ def held_out(
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #b3b67c3a
 @lru_cache(maxsize=1)
 def pictures(
-    name: str,  # profile
+    profile: Profile,
 ) -> HeldOut:
-    "The same, drawn once in each process."
-    return held_out(get_profile(name))
+    "The same, made once in each process."
+    return held_out(profile)
 
 # %% ../../nbs/lib/6_analyse/03_embeddings.ipynb #4df65e02
 def embeddings_file(
@@ -88,7 +85,7 @@ def read_embeddings(
     name: str,  # of `model_names`
 ) -> Embeddings:  # float32 NumPy arrays: image (N, D), text (N, D), scale (); rows as in `held_out`
     "Embeddings of one model, made first unless they are there; FileNotFoundError names the stage that makes the model."
-    held, file = pictures(profile.name), embeddings_file(profile, name)
+    held, file = pictures(profile), embeddings_file(profile, name)
     pairs = sha256(held.images.numpy().tobytes() + held.tokens.numpy().tobytes())
     key = {"model": sha256(model_file(profile, name)), "pairs": pairs}
     if file.is_file():
@@ -195,7 +192,8 @@ def analyse(
     name: str,  # of `dark.models.clip.model_names`
 ) -> tuple:  # ledger rows; reliability table; agreement plane by plane, empty for the teacher
     "All numbers of one model."
-    profile, held = get_profile(profile_name), pictures(profile_name)
+    profile = get_profile(profile_name)
+    held = pictures(profile)
     who, seed = model_names(profile)[name]
     teacher = read_analysed(profile, f"teacher-s{seed}")._replace(scale=profile.target_scale)
     seen, values, planes = Compared(read_analysed(profile, name), teacher, held), {}, pd.DataFrame()
@@ -236,7 +234,7 @@ def brain_maps(
     method: str,  # "UMAP" or "t-SNE"
 ) -> pd.DataFrame:  # subplane; <method>|<model>|x and |y for every map
     "Coordinates of the brain pictures, one row a picture."
-    subplane = pictures(profile.name).subplane
+    subplane = pictures(profile).subplane
     brain = np.array([s is not None for s in subplane])
     table = {"subplane": subplane[brain]}
     for name in names:

@@ -126,7 +126,7 @@ def setting(
 ) -> Setting:
     "Drawn once in each process."
     profile = get_profile(name)
-    held, teacher = pictures(name), read_embeddings(profile, f"teacher-s{seed}")
+    held, teacher = pictures(profile), read_embeddings(profile, f"teacher-s{seed}")
     rows = np.arange(0, len(held.plane), EVERY)
     logits = pair_logits(teacher.image[rows], teacher.text[rows], profile.target_scale)
     pairs, seat = draw_pairs(profile.train, profile.pairs, seed), run_folder(profile, "teacher", seed)
@@ -182,7 +182,7 @@ def join_traces(
     found: list,  # of `trace_run`, one a run
 ) -> tuple:  # one row an epoch and run; benchmark -> answers before the sign change, a column a run
     "All runs together."
-    held = pictures(profile.name)
+    held = pictures(profile)
     truth = {"five_planes": held.plane, "brain_subplanes": held.subplane[held.plane == "brain"]}
     before = {benchmark: pd.DataFrame({"truth": labels} | {f"{recipe}-s{seed}": given[benchmark]
                                                            for (recipe, seed), (_, given) in zip(runs, found)})

@@ -246,7 +246,7 @@ def _read_kept(file):
         with np.load(file) as kept:
             scans = [Scan(*facts) for facts in json.loads(str(kept["scans"]))]
             return Batch(torch.from_numpy(kept["images"]), scans, kept["hc"])
-    except (FileNotFoundError, BadZipFile):
+    except (FileNotFoundError, EOFError, KeyError, ValueError, BadZipFile):  # NumPy has one for each kind of damage
         return None
 
 # %% ../../nbs/lib/2_data/05_phantom.ipynb #c40d96fd
@@ -256,7 +256,7 @@ def sample_once(
     folder: Path,  # where they are kept
 ) -> Batch:  # as of `Phantom.sample`
     "`n` pictures of a phantom, drawn unless they were kept."
-    told = repr((sorted(vars(phantom).items()), n, fingerprint(Phantom), torch.__version__))
+    told = repr((sorted(vars(phantom).items()), n, fingerprint(Phantom, sample_once), torch.__version__))
     file = folder / f"{sha256(told.encode())[:16]}.npz"
     batch = _read_kept(file)
     if batch is None:

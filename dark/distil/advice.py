@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['LOOKED_AT', 'repeated_captions', 'words_cut', 'teacher_rows', 'measure_step', 'unreadable', 'look_at_pairs',
-           'best_recipes', 'suggestion', 'advise']
+           'best_recipes', 'suggestion', 'refuse_beforehand', 'refuse_captions', 'advise']
 
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #1ddf2154
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,13 @@ from tqdm import tqdm
 
 from ..core.compute import measure_memory
 from ..core.ledger import Ledger, as_table
-from ..data.pairs import PairBatches, read_square
+from ..data.pairs import PairBatches, read_square, refuse_cut
 from ..data.shards import count_tokens
 from .loop import Run, train_step
 from .batches import open_data, read_sources
-from .pair import named_losses, open_accelerator, open_pair
+from .pair import check_compiler, named_losses, open_accelerator, open_pair, refuse_folder
 from .settings import PairRun, check_settings
+from ..evaluate.own import open_judge
 from ..loss import Embeddings
 from ..recipe import Training, get_recipe
 from ..regimes import MAPPED, case_of, studies
@@ -142,18 +144,47 @@ def suggestion(
     told = ", ".join(f"{recipe} in {n}" for recipe, n in won.items())
     return f"of {won.sum()} regimes of drawn pictures that were measured, the best recipe was: {told}"
 
+# %% ../../nbs/lib/5_distil/10_advice.ipynb #abae4bf0
+def refuse_beforehand(
+    run: PairRun,
+    student,  # `dark.models.named.Named`
+) -> None:
+    "ValueError or FileExistsError for what the run itself would refuse: its folder, tracker, compiler, validation."
+    refuse_folder(Path(run.out))
+    open_accelerator(run)
+    if run.compile:
+        check_compiler()
+    if run.val:
+        open_judge(run.val, run.prompts or None, student)
+
+# %% ../../nbs/lib/5_distil/10_advice.ipynb #34dd6061
+def refuse_captions(
+    some: pd.DataFrame,  # of `dark.data.pairs.read_pairs`
+    models: list,  # of `dark.models.named.Named`
+) -> list:  # sentences
+    "What the run would say of captions that a model does not read whole."
+    said = []
+    for model in models:
+        try:
+            refuse_cut(some, model.tokens, model.context, model.name)
+        except ValueError as error:
+            said.append(f"the run refuses them: {error}")
+    return said
+
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #7ad6d13c
 def advise(
     run: PairRun,
-) -> tuple:  # lines; could all pictures be read?
+) -> tuple:  # lines; would the run begin?
     "What is to be known before a run: duplicates, cuts, broken pictures, the teacher's sharpness, the time of a step."
     check_settings(run)
     student, teacher = open_pair(run)
-    pairs, models = pd.concat(read_sources(run), ignore_index=True), [model for model in (student, teacher) if model]
-    batches = len(open_data(replace(run, cut_captions=True), models)[0])  # or refused, as the run itself would be
+    refuse_beforehand(run, student)
+    models = [model for model in (student, teacher) if model]
+    data, _ = open_data(replace(run, cut_captions=True), models)
+    pairs = data.given[0] if isinstance(data, PairBatches) else pd.concat(read_sources(run), ignore_index=True)
     some = pairs.sample(min(len(pairs), LOOKED_AT), random_state=0).reset_index(drop=True)
-    broken = unreadable(some["path"])
-    lines = [f"{len(pairs):,} pictures, {len(some):,} looked at", *look_at_pairs(some, models, run.batch),
+    broken, cut = unreadable(some["path"]), [] if run.cut_captions else refuse_captions(some, models)
+    lines = [f"{len(pairs):,} pictures, {len(some):,} looked at", *look_at_pairs(some, models, run.batch), *cut,
              f"pictures that cannot be read: {len(broken)}" + (f", the first: {broken[0]}" if broken else "")]
     if broken:
         return "\n".join([*lines, "the rest is looked at when all can be read"]), False
@@ -164,9 +195,9 @@ def advise(
         scale = taught.scale.item()
         lines.append(f"teacher: logit scale {scale:.1f}, so tau {scale / run.scale_over_tau:.2f} for a scale over tau "
                      f"of {run.scale_over_tau:g}; there p_ii is {match:.2f}, the rest lies on {others:.1f} captions")
-    steps = run.epochs * batches
+    steps = run.epochs * len(data)
     whole = steps * seconds / 60
     told = f"{whole:.1f} minutes" if whole < 90 else f"{whole / 60:.1f} hours"
     lines.append(f"a batch takes {seconds:.2f} s without reading it, all {steps} take {told}; so far this process took "
                  f"{measure_memory():.1f} GB")
-    return "\n".join(filter(None, [*lines, suggestion(as_table(Ledger("sweeps").rows()))])), True
+    return "\n".join(filter(None, [*lines, suggestion(as_table(Ledger("sweeps").rows()))])), not cut

@@ -140,7 +140,7 @@ class Log(Callback):
             part.write_text("".join(json.dumps(entry) + "\n" for entry in run.history))
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #5595634b
-ANEW = "take another folder, or remove its files *checkpoint.pt to start anew"
+ANEW = "take another folder, or remove this one, to start anew"
 
 
 def resume(
@@ -156,9 +156,9 @@ def resume(
         kind = type(error).__name__
         raise ValueError(f"cannot resume from {path} ({kind}: {error}); delete it to start anew") from error
     if told != key:
-        raise ValueError(f"{path} is of a run with other data, recipe, seed or settings: {ANEW}")
+        raise ValueError(f"{path.parent} has a run with other data, recipe, seed or settings: {ANEW}")
     if total != run.total:
-        raise ValueError(f"{path} is of a run of {total} steps, not {run.total}: {ANEW}")
+        raise ValueError(f"{path.parent} has a run of {total} steps, not {run.total}: {ANEW}")
     try:
         run.restore(state)
     except Exception as error:

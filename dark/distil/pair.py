@@ -231,8 +231,9 @@ class KeepSettings(Callback):
         if run.accelerator.is_main_process:
             write_settings(self.settings, Path(self.settings.out) / "run.toml")
             if run.step:
-                answer("nothing is left to train: this run was finished before" if run.step == run.total else
-                       f"goes on after step {run.step} of {run.total}")
+                done, steps = run.step // run.accumulate, run.total // run.accumulate
+                answer("nothing is left to train: this run was finished before" if done == steps else
+                       f"goes on after step {done} of {steps}")
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #686ba582
 def watchers(
@@ -310,7 +311,7 @@ def distil_pair(
     taught = teacher and teacher.model.to(accelerator.device)
     if run.cache:
         taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator, run.workers)
-    named = [row[:1] + row[2:] for row in digest]  # not how many bytes: a repaired picture does not end a run
+    named = [row[:1] + row[2:] if len(row) > 2 else row for row in digest]  # a repaired picture does not end a run
     callbacks = watchers(run, student, pair_key(run, [named, start], bound))
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:

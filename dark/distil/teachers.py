@@ -289,7 +289,8 @@ def seat_teachers(
     train: bool = False,  # all anew, although some come with the compendium
 ) -> tuple:  # seed -> file of the weights, shipped or trained here; ledger rows of `teacher_facts`
     "A teacher for every seed, ready to be learnt from, and what it is worth."
-    draw_train(profile), drawn_benchmarks(profile.name)  # once, for all processes
+    draw_train(profile)
+    drawn_benchmarks(profile.name)  # once, for all processes
     files = {} if train else shipped_teachers(profile)
     files |= train_teachers(profile, [seed for seed in profile.seeds if seed not in files])
     jobs = [(job, profile.name, seed, files[seed]) for job in (seat_teacher, teacher_facts) for seed in profile.seeds]

@@ -186,8 +186,8 @@ def read_asked(
         try:
             return read_pairs(data), None
         except MissingColumn as error:
-            raise ValueError(f"{error}; for retrieval give captions, for labels --prompts, a .json with sentences for "
-                             "each label") from None
+            raise ValueError(f"{error}; retrieval needs captions, and labels need --prompts, a .json with sentences "
+                             "for each of them") from None
     table = read_table(data, ("path", "label"))
     return table, read_sentences(prompts, labels_of(table, data))
 

@@ -60,8 +60,8 @@ def full_name(
     if weights and base in open_clip.list_models() and not Path(weights).is_file():
         tags = open_clip.list_pretrained_tags_by_model(base)
         if weights.lower().replace("-", "_") not in [tag.lower().replace("-", "_") for tag in tags]:
-            near = ", ".join(get_close_matches(weights, tags, 3, 0.3) or tags[:3]) or "none"
-            raise ValueError(f"{base} has no weights {weights!r}: known are {near}, or give a file")
+            near = ", ".join(get_close_matches(weights, tags, 3, 0.3) or tags[:3])
+            raise ValueError(f"{base} has no weights {weights!r}: give {f'such as {near}, or ' if near else ''}a file")
     said = open_clip.get_pretrained_cfg(base, weights) if weights else {}
     if "quick_gelu" in said and said["quick_gelu"] and "quick_gelu" not in get_model_config(base):
         raise ValueError(f"the weights {weights} want another activation: name {base}-quickgelu::{weights}")
