@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOKED_AT', 'repeated_captions', 'words_cut', 'teacher_rows', 'measure_step', 'unreadable', 'look_at_pairs',
-           'best_recipes', 'suggestion', 'refuse_beforehand', 'refuse_captions', 'advise']
+           'best_recipes', 'suggestion', 'refuse_beforehand', 'said_of_captions', 'advise']
 
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #1ddf2154
 import time
@@ -158,7 +158,7 @@ def refuse_beforehand(
         open_judge(run.val, run.prompts or None, student)
 
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #34dd6061
-def refuse_captions(
+def said_of_captions(
     some: pd.DataFrame,  # of `dark.data.pairs.read_pairs`
     models: list,  # of `dark.models.named.Named`
 ) -> list:  # sentences
@@ -183,7 +183,7 @@ def advise(
     data, _ = open_data(replace(run, cut_captions=True), models)
     pairs = data.given[0] if isinstance(data, PairBatches) else pd.concat(read_sources(run), ignore_index=True)
     some = pairs.sample(min(len(pairs), LOOKED_AT), random_state=0).reset_index(drop=True)
-    broken, cut = unreadable(some["path"]), [] if run.cut_captions else refuse_captions(some, models)
+    broken, cut = unreadable(some["path"]), [] if run.cut_captions else said_of_captions(some, models)
     lines = [f"{len(pairs):,} pictures, {len(some):,} looked at", *look_at_pairs(some, models, run.batch), *cut,
              f"pictures that cannot be read: {len(broken)}" + (f", the first: {broken[0]}" if broken else "")]
     if broken:
