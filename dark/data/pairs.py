@@ -59,7 +59,8 @@ def read_table(
         raise ValueError(f"{path} cannot be read as a table of columns between commas ({str(error).strip()[:80]})"
                          ) from error
     if missing := [column for column in columns if column not in table]:
-        raise MissingColumn(f"{path} has no column {' and no '.join(missing)}, only {', '.join(map(str, table))}")
+        raise MissingColumn(f"{path} has no column {' and no '.join(missing)}, only {', '.join(map(str, table))}: "
+                            "its first line must name them")
     if table.empty:
         raise ValueError(f"{path} has no line below its columns {', '.join(columns)}")
     places = table["path"].map(lambda name: path.parent / str(name))
@@ -280,7 +281,8 @@ class PairBatches:
     ):
         own_share(batch, ranks)  # or refused
         if len(pairs) < batch * multiple:
-            raise ValueError(f"there are {len(pairs)} pictures, fewer than a step of {batch * multiple}: take less")
+            raise ValueError(f"there are {len(pairs)} pictures, fewer than a step of {batch * multiple}: take "
+                             f"a batch of {len(pairs) // multiple} or less")
         self.batches = len(pairs) // (batch * multiple) * multiple
         self.given = pairs, wants, tokenizers, batch, seed, views, shares
         self.rank, self.ranks, self.workers = rank, ranks, workers

@@ -24,7 +24,7 @@ from ..core.compute import measure_memory, read_tensors
 from ..core.paths import Busy, answer, in_words, refuse_outside, run_folder
 from ..core.repro import seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
-from ..data.shards import caption_shards, check_captions, find_shards, own_share
+from ..data.shards import BrokenData, caption_shards, check_captions, find_shards, own_share
 from ..data.sources import NeedsData, locate
 from .loop import Checkpoint, Log, Progress, Run, Steps, compare_pairs, fit
 from .advice import advise
@@ -286,7 +286,7 @@ def refused(
     if isinstance(error, RuntimeError) and not lacking and not alone:
         raise error
     say(f"dark_distil: {NO_ROOM if lacking else GONE if alone else in_words(error)}")
-    return 1 if isinstance(error, NeedsData) else 2
+    return 1 if isinstance(error, (NeedsData, BrokenData)) else 2
 
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #4acef52b
 def train_paper(

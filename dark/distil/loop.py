@@ -381,7 +381,7 @@ def fit(
     run = Run(model, by_epoch(data), recipe, training, accelerator or Accelerator(), accumulate)
     callbacks = (Schedule(), *callbacks)
     _check_run(run)
-    _each(callbacks, "before_run", run)
+    _each(sorted(callbacks, key=lambda one: not isinstance(one, Checkpoint)), "before_run", run)  # others see its step
     while run.epoch < training.epochs:
         run.model.train()
         for batch in _whole_epoch(run):

@@ -67,6 +67,8 @@ def full_name(
         raise ValueError(f"the weights {weights} want another activation: name {base}-quickgelu::{weights}")
     if base.startswith("local-dir:"):
         file = Path(base.removeprefix("local-dir:")) / "open_clip_config.json"
+        if not file.is_file() and file.with_name("checkpoint.pt").is_file():
+            raise ValueError(f"{file.parent} has a run that is not finished: the command that began it goes on with it")
         if not file.is_file():
             raise ValueError(f"{file} is not there: a folder of a model has open_clip_config.json and its weights")
         try:
