@@ -57,15 +57,6 @@ def smoke():
     return dark_paper("--profile", "smoke", "--force", timeout=600)
 
 
-LONGEST = ("test_pipeline.py", "test_pair.py", "test_readers.py", "test_coreml.py", "test_verify.py")
-
-
-def pytest_collection_modifyitems(items):
-    "The files that take longest come first: begun last, one of them would keep a single process busy at the end."
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place[item.path.name] if item.path.name in place else len(LONGEST))
-
-
 def pytest_addoption(parser):
     parser.addoption("--promises", metavar="FILE", help="write what the tests try, and what they were told, as a table")
 
