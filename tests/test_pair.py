@@ -276,6 +276,17 @@ def test_a_killed_rank_ends_the_others_with_one_sentence(folder):
     assert "Traceback" not in said
 
 
+def test_a_damaged_picture_ends_with_1_beforehand_and_in_a_run(folder, capsys):
+    table = pd.read_csv(folder / "digits/few.csv")
+    (folder / "digits/cut.png").write_bytes((folder / "digits" / table["path"][0]).read_bytes()[:-30])
+    table.replace({"path": {table["path"][0]: "cut.png"}}).to_csv(folder / "digits/cut.csv", index=False)
+    words = ["--student", "digits/student", "--recipe", "no-kd", "--data", "digits/cut.csv", "--out", "damaged",
+             "--batch", "32", "--epochs", "9"]
+    with contextlib.chdir(folder):
+        assert dark_distil([*words, "--dry"]) == 1 and "cannot be read: 1, the first:" in capsys.readouterr().out
+        assert dark_distil(words) == 1 and "cut.png cannot be read as a picture" in capsys.readouterr().err
+
+
 def test_shards_have_a_cache_and_a_look_beforehand(folder):
     "Pairs of shards are numbered: a teacher answers once to each view, and --dry reads some of them."
     table = pd.read_csv(folder / "digits/few.csv")
