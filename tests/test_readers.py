@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from dark.paper.stages import own_kernel
+from dark.paper.stages import SocketKernel, own_kernel
 
 TOLD = """print(json.dumps({"accuracy": accuracy["value"].to_dict(), "low": accuracy["low"].to_dict(),
                   "models": [name for name in accuracy.index if Path(name, "open_clip_model.safetensors").is_file()],
@@ -23,7 +23,8 @@ def executed(name, folder, *cells, **parameters):
         notebook = parameterize_notebook(notebook, parameters)
     notebook.cells[-1:-1] = [new_code_cell(source) for source in cells]
     with own_kernel():
-        return NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+        return NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+                              kernel_manager_class=SocketKernel).execute()
 
 
 def test_explore_draws_without_and_with_sliders(tmp_path):

@@ -109,27 +109,27 @@ def caption_speed(
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #fc7926c8
 ON_GPU = (("step", "cached"), ("step", "cached, compiled"), ("step", "online"), ("step", "online, compiled"),
-          ("run", "online"), ("run", "cached"))  # what stage 48 measures
+          ("run", "online"), ("run", "cached"), ("run", "cached, compiled"))  # what stage 48 measures
 
 
 def table_gpu(
     ledger: pd.DataFrame,  # of profile speed
-) -> pd.DataFrame:  # what, form, pairs_per_second, low, high, tflops, share (of the card's rate), waiting
-    "Steps and runs on a GPU; NotMeasured if none was there."
+) -> pd.DataFrame:  # card, what, form, pairs_per_second, low, high, tflops, share (of the card's rate), waiting
+    "Steps and runs on GPUs, and what was measured on none; NotMeasured if none was there."
     held = ledger[ledger["stage"] == "48_gpu"]
     if held.empty:
         raise NotMeasured("needs a GPU and `dark_paper --profile speed`")
-    value = held.set_index(["name", "metric"])["value"]
-    rate, rows = value.xs("gpu/matrix/flops", level="metric").item(), []
+    value, rows = held.set_index(["name", "metric"])["value"], []
     for line in held[held["metric"].str.endswith("/pairs_per_second")].itertuples():
-        _, what, _ = line.metric.split("/")
+        (_, what, _), (card, _, form) = line.metric.split("/"), line.name.partition(": ")
         flops = value[line.name, "gpu/step/flops"] if what == "step" else float("nan")
         waiting = value[line.name, "gpu/run/waiting"] if what == "run" else float("nan")
-        rows.append({"what": what, "form": line.name, "pairs_per_second": line.value, "low": line.low,
-                     "high": line.high, "tflops": flops / 1e12, "share": flops / rate, "waiting": waiting})
+        rows.append({"card": card, "what": what, "form": form, "pairs_per_second": line.value, "low": line.low,
+                     "high": line.high, "tflops": flops / 1e12, "share": flops / value[card, "gpu/matrix/flops"],
+                     "waiting": waiting})
     seen = {(line["what"], line["form"]) for line in rows}
-    rows += [{"what": what, "form": form} for what, form in ON_GPU if (what, form) not in seen]
-    return pd.DataFrame(rows).sort_values("what", ascending=False, kind="stable", ignore_index=True)
+    rows += [{"card": "none", "what": what, "form": form} for what, form in ON_GPU if (what, form) not in seen]
+    return pd.DataFrame(rows).sort_values(["what", "card"], ascending=[False, True], kind="stable", ignore_index=True)
 
 # %% ../../nbs/lib/8_artefacts/12_speed.ipynb #7cd48b2d
 def markdown_gpu(
@@ -137,18 +137,18 @@ def markdown_gpu(
 ) -> str:
     "The table for people, with the card."
     table = table_gpu(ledger)
-    card = ledger[ledger["metric"] == "gpu/matrix/flops"].iloc[0]
+    cards = ledger[ledger["metric"] == "gpu/matrix/flops"].set_index("name")["value"] / 1e12
+    rates = ", ".join(f"{rate:.0f} TFLOP/s ({card})" for card, rate in cards.items())
     share = lambda value: "–" if pd.isna(value) else f"{100 * value:.0f} %"
     shown = pd.DataFrame({
-        "": table["what"].map({"step": "step alone", "run": "run from shards"}), "form": table["form"],
-        "pairs a second": ["not measured: needs a GPU" if pd.isna(line.pairs_per_second) else
+        "": table["what"].map({"step": "step alone", "run": "run from shards"}), "card": table["card"],
+        "form": table["form"], "pairs a second": ["not measured: needs a GPU" if pd.isna(line.pairs_per_second) else
                            f"{line.pairs_per_second:,.0f} [{line.low:,.0f}, {line.high:,.0f}]"
                            for line in table.itertuples()],
         "TFLOP/s": [number(value, 0) for value in table["tflops"]], "of the card": table["share"].map(share),
         "waiting for pictures": table["waiting"].map(share)})
-    return (f"{markdown_table(shown)}\n{card['name']}, which does {card['value'] / 1e12:.0f} TFLOP/s in one product of "
-            "8,192 × 8,192 matrices of 16 bits. The paper's two architectures with random weights, mixed precision "
-            "(bf16). *Step alone*: 256 pictures that are on the card. *Run from shards*: as `dark_distil` does it, "
-            "128 pairs a batch, pictures decoded and augmented by the machine's processors; *waiting* is the share of "
-            "the time in which the loop has asked for a batch and not got it, while the card may still work on the one "
-            "before. Medians and quartiles.\n")
+    return (f"{markdown_table(shown)}\nIn one product of 8,192 × 8,192 matrices of 16 bits the cards reach {rates}. "
+            "The paper's two architectures with random weights, mixed precision (bf16). *Step alone*: 256 pictures "
+            "that are on the card. *Run from shards*: as `dark_distil` does it, 128 pairs a batch, pictures decoded "
+            "and augmented by 16 processors; *waiting* is the share of the time in which the loop has asked for a "
+            "batch and not got it, while the card may still work on the one before. Medians and quartiles.\n")

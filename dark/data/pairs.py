@@ -19,13 +19,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .pictures import ViewParams
+from .pictures import ViewParams, apply_views, draw_views
 from dark.data.shards import (
     BrokenData,
     BrokenShards,
-    apply_views,
     count_tokens,
-    draw_views,
     is_text,
     named_parts,
     own_share,
@@ -294,4 +292,5 @@ class PairBatches:
         "Yield ([pictures for each model], [tokens for each model], (number of the view, rows, captions))."
         made = EpochBatches(*self.given, number, self.rank, self.ranks, self.batches)
         rest, own = torch.utils.data.Subset(made, range(first, len(made))), torch.Generator()  # not the global one
-        yield from torch.utils.data.DataLoader(rest, batch_size=None, num_workers=self.workers, generator=own)
+        yield from torch.utils.data.DataLoader(rest, batch_size=None, num_workers=self.workers, generator=own,
+                                               pin_memory=torch.cuda.is_available())

@@ -17,7 +17,8 @@ import torch
 from webdataset.shardlists import expand_urls
 
 from ..data.pairs import Member, PairBatches, index_shards, read_pairs, refuse_cut
-from ..data.shards import caption_shards, check_captions, find_shards, own_share, paired_views
+from ..data.pictures import paired_views
+from ..data.shards import caption_shards, check_captions, find_shards, own_share
 from .settings import PairRun, source_weights
 
 # %% ../../nbs/lib/5_distil/08_batches.ipynb #74b8d37f
@@ -53,7 +54,8 @@ def read_viewed(
 ):  # torch.utils.data.DataLoader of ([pictures for each model], captions)
     "The batches, made here or by other processes."
     own = torch.Generator()  # not the global one, whose state is part of a run
-    return torch.utils.data.DataLoader(pairs, batch_size=None, num_workers=workers, generator=own)
+    return torch.utils.data.DataLoader(pairs, batch_size=None, num_workers=workers, generator=own,
+                                       pin_memory=torch.cuda.is_available())
 
 # %% ../../nbs/lib/5_distil/08_batches.ipynb #a292c980
 class ShardBatches:

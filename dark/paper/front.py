@@ -21,7 +21,7 @@ from ..core import paths
 from ..core.repro import atomic_write
 from ..core.style import markdown_table
 from .provenance import not_made
-from .stages import all_stages, own_kernel, title
+from .stages import SocketKernel, all_stages, own_kernel, title
 
 # %% ../../nbs/lib/9_paper/10_front.ipynb #95d1205f
 def picture(
@@ -71,7 +71,8 @@ def run_index(
     "The notebook with fresh outputs; an error in a cell is raised."
     notebook = nbformat.read(index, as_version=4)
     with own_kernel():
-        client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(index.parent)}})
+        client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(index.parent)}},
+                                kernel_manager_class=SocketKernel)
         return client.execute()
 
 # %% ../../nbs/lib/9_paper/10_front.ipynb #f08382c7

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['code_commit', 'run_file', 'read_run', 'provenance_file', 'read_provenance', 'write_provenance', 'not_made',
-           'duration']
+           'duration', 'forecast']
 
 # %% ../../nbs/lib/9_paper/05_provenance.ipynb #3d52a33b
 import json
@@ -117,3 +117,12 @@ def duration(
             f"({machine['cpu']}, {machine['platform']}, Python {machine['python']}), of which `{longest}` "
             f"{seconds[longest] / 60:.1f}. Building the environment is not counted; a stage that found its models "
             "trained counts without their training.")
+
+# %% ../../nbs/lib/9_paper/05_provenance.ipynb #94b24352
+def forecast(
+    seconds, # of the last run, or None
+) -> str: # "" if unknown
+    "How long a stage is going to take."
+    if seconds is None:
+        return ""
+    return f" (about {seconds:.0f} s)" if seconds < 90 else f" (about {seconds / 60:.0f} min)"

@@ -31,9 +31,9 @@ from ..core.paths import Busy, answer, hold, in_words, refuse_outside
 from ..core.ledger import Ledger
 from ..core.repro import atomic_write, environment
 from .doctor import refuse_conflicts
-from .provenance import code_commit, read_run, run_file, write_provenance
+from .provenance import code_commit, forecast, read_run, run_file, write_provenance
 from .report import told_of, write_page
-from .stages import (StageFailed, all_stages, check_parameters, collect_outputs, find_stage, forecast,
+from .stages import (StageFailed, all_stages, check_parameters, collect_outputs, find_stage,
                                own_kernel, product_files, read_parameters, read_records, remove_outputs,
                                run_notebook, stage_key, standing, talks, title, write_records)
 from ..recipe import get_profile

@@ -6,8 +6,8 @@
 __all__ = ['CLAIMS', 'record_keys', 'statuses', 'Stage', 'read_notebook', 'read_parameters', 'declared', 'all_stages',
            'find_stage', 'read_cells', 'title', 'notebook_key', 'upstream_key', 'results_key', 'stage_key',
            'product_files', 'may_write', 'collect_outputs', 'remove_outputs', 'standing', 'check_record',
-           'read_records', 'write_records', 'own_kernel', 'StageFailed', 'check_parameters', 'talks', 'run_notebook',
-           'execute', 'forecast']
+           'read_records', 'write_records', 'own_kernel', 'SocketKernel', 'StageFailed', 'check_parameters', 'talks',
+           'run_notebook', 'execute']
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #ae4044b3
 import ast
@@ -18,11 +18,14 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import nbformat
 import papermill
+import zmq
 from fastcore.xtras import modified_env
 from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client.manager import AsyncKernelManager
 
 from ..core import paths
 from ..core.paths import refuse_outside
@@ -323,6 +326,14 @@ def own_kernel():
         with modified_env(JUPYTER_PATH=os.pathsep.join(filter(None, [folder, os.getenv("JUPYTER_PATH")]))):
             yield
 
+# %% ../../nbs/lib/9_paper/01_stages.ipynb #5f49fe09
+class SocketKernel(AsyncKernelManager):
+    "A kernel that is reached by files: a port that is free now can be taken before the kernel opens it."
+
+    def __init__(self, **given):
+        ip = os.path.join(tempfile.gettempdir(), f"dark-{uuid4().hex[:12]}")
+        super().__init__(**given | ({"transport": "ipc", "ip": ip} if zmq.has("ipc") else {}))
+
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #fd9ce543
 class StageFailed(Exception):
     "A stage stopped with an error; the message says where, and where to look."
@@ -364,7 +375,7 @@ def run_notebook(
     try:
         papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile, **parameters},
                                    kernel_name="python3", cwd=str(paths.root), progress_bar=False,
-                                   log_output=talks())
+                                   log_output=talks(), kernel_manager_class=SocketKernel)
     except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
@@ -381,12 +392,3 @@ def execute(
     "Run one notebook in the root of the checkout; PapermillExecutionError if a cell fails, StageFailed if all does."
     with own_kernel():
         run_notebook(notebook, profile, copy, **parameters)
-
-# %% ../../nbs/lib/9_paper/01_stages.ipynb #94b24352
-def forecast(
-    seconds, # of the last run, or None
-) -> str: # "" if unknown
-    "How long a stage is going to take."
-    if seconds is None:
-        return ""
-    return f" (about {seconds:.0f} s)" if seconds < 90 else f" (about {seconds / 60:.0f} min)"
