@@ -194,7 +194,7 @@ def test_another_run_does_not_go_on_in_its_folder(folder, monkeypatch, capsys):
     before = held()
     monkeypatch.chdir(folder)
     assert dark_distil([*WORDS, "--recipe", "zero-off", "--out", "mine"]) == 2
-    assert "has a run with other data, recipe, seed or settings" in capsys.readouterr().err
+    assert "mine has a run with recipe 'dark-b2-e-0.8', not 'zero-off': take another" in capsys.readouterr().err
     assert held() == before and {"run.toml", "open_clip_model.safetensors"} <= before.keys()
 
 

@@ -19,6 +19,7 @@ from ..core.compute import device
 from ..core.paths import answer, in_words
 from ..core.repro import atomic_write
 from ..core.style import interval, style
+from ..data.shards import BrokenData
 from ..evaluate.own import predict_labels, read_asked, refuse_long_sentences, score_labels, score_retrieval
 from ..models.named import open_model
 
@@ -98,5 +99,5 @@ def dark_eval(
         return 130
     except (OSError, ValueError) as error:
         say(f"dark_eval: {in_words(error)}")
-        return 1
+        return 1 if isinstance(error, BrokenData) else 2
     return 0

@@ -9,7 +9,6 @@ __all__ = ['LOOKED_AT', 'repeated_captions', 'words_cut', 'teacher_rows', 'measu
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #1ddf2154
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -150,7 +149,7 @@ def refuse_beforehand(
     student,  # `dark.models.named.Named`
 ) -> None:
     "ValueError or FileExistsError for what the run itself would refuse: its folder, tracker, compiler, validation."
-    refuse_folder(Path(run.out))
+    refuse_folder(run)
     open_accelerator(run)
     if run.compile:
         check_compiler()

@@ -26,8 +26,8 @@ from torch.utils.checkpoint import checkpoint
 from ..core.paths import answer, hold
 from ..core.repro import atomic_write, environment, seed_everything, sha256
 from .batches import ShardBatches, Together, open_data
-from .loop import Callback, Checkpoint, Log, Progress, Run, compare_pairs, fit
-from .settings import PairRun, check_settings, write_settings
+from .loop import ANEW, Callback, Checkpoint, Log, Progress, Run, compare_pairs, fit
+from .settings import PairRun, check_settings, read_settings, write_settings
 from .watch import StepLog, TellCost, Validate, draw_run
 from ..evaluate.answers import Answers, open_answers
 from ..evaluate.own import open_judge
@@ -199,10 +199,16 @@ def tell_run(
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #d2b43def
 def refuse_folder(
-    folder: Path,  # that is to receive a model
+    run: PairRun,
 ) -> None:
-    "FileExistsError for a folder that has something else than an earlier run."
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("checkpoint.pt", "before-checkpoint.pt")):
+    "FileExistsError for a folder with something else than a run, ValueError for one with a run of other settings."
+    folder = Path(run.out)
+    if any((folder / name).is_file() for name in ("checkpoint.pt", "before-checkpoint.pt")):
+        earlier = read_settings(folder / "run.toml") if (folder / "run.toml").is_file() else asdict(run)
+        if other := [f"{name} {value!r}, not {getattr(run, name)!r}" for name, value in earlier.items()
+                     if name not in FREE and value != getattr(run, name)]:
+            raise ValueError(f"{folder} has a run with {', '.join(other)}: {ANEW}")
+    elif folder.is_dir():
         others = sorted(path.name for path in folder.iterdir() if path.name != "run.toml" and path.name[0] != ".")
         if others:
             raise FileExistsError(f"{folder} has other files, such as {others[0]}, and no run to go on with: take "
@@ -299,7 +305,7 @@ def distil_pair(
     "Distil a teacher into a student, or go on with it; ValueError in one sentence for what cannot be run."
     check_settings(run)
     folder = Path(run.out)
-    refuse_folder(folder)
+    refuse_folder(run)
     accelerator = open_accelerator(run)
     seed_everything(run.seed)
     student, teacher = open_pair(run)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..core.stats import bootstrap, confusion, f1_of_counts, fraction_of_counts, hits, percentile_interval
 from ..data.pairs import MissingColumn, read_pairs, read_square, read_table, refuse_cut
+from ..data.shards import BrokenData
 from .zero_shot import class_embeddings, encode_texts
 from ..models.named import Named
 
@@ -50,7 +51,7 @@ def encode_files(
     files,  # N paths
     batch: int = 64,
 ) -> torch.Tensor:  # (N, D), unit-norm rows, on the CPU
-    "Image embeddings of files; ValueError that names a picture that cannot be read, or has no embedding."
+    "Image embeddings of files; BrokenData that names a picture that cannot be read, or has no embedding."
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (named.mean, named.std))
     parts, where = [], next(named.model.parameters()).device
     for start in tqdm(range(0, len(files), batch), desc="pictures", unit="batch", disable=None):
@@ -58,7 +59,7 @@ def encode_files(
         images = torch.stack([read_square(path, named.size) for path in some])
         found = named.model.encode_image(((images / 255 - mean) / std).to(where), normalize=True).float().cpu()
         if len(lost := torch.nonzero(~torch.isfinite(found).all(1))):
-            raise ValueError(f"the embedding of {some[int(lost[0])]} is NaN or infinite: look at that picture, and at "
+            raise BrokenData(f"the embedding of {some[int(lost[0])]} is NaN or infinite: look at that picture, and at "
                              f"the weights of {named.name}")
         parts.append(found)
     return torch.cat(parts)
