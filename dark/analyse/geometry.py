@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from ..core import paths
 
@@ -191,7 +192,8 @@ def draw_map(
 
             spread = umap.UMAP(n_neighbors=near, metric="cosine", random_state=seed).fit_transform(x)
     elif method == "t-SNE":
-        spread = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed).fit_transform(x)
+        with threadpool_limits(1, user_api="openmp"):  # two copies of OpenMP wait for each other after UMAP
+            spread = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed).fit_transform(x)
     else:
         raise ValueError(f"no map {method!r}: choose UMAP or t-SNE")
     spread = spread - spread.mean(0)
