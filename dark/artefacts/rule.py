@@ -28,7 +28,7 @@ def table_rule(
     for (pairs, misled, student), held in ruled.groupby(["pairs", "misled", "student"], sort=False):
         means = held[[*STRATEGIES]].mean()
         rows.append({"pairs": pairs, "misled": misled, "student": student, "seeds": len(held),
-                     "truth": held["truth"].mean(), "chosen": ", ".join(held["chosen"].unique()), **means,
+                     "truth": held["truth"].mean(), "chosen": " or ".join(sorted(held["chosen"].unique())), **means,
                      **(means[[*FIXED]].max() - means).add_prefix("loss_")})
     return pd.DataFrame(rows)
 
@@ -81,7 +81,8 @@ def caption_rule(
     "Caption: how much of the map there is, what the rule chose, and what it loses."
     table, strategies = table_rule(ledger), table_strategies(ledger)
     mean = table[[f"loss_{name}" for name in STRATEGIES]].mean()
-    chosen = "; ".join(f"{name} in {n}" for name, n in table["chosen"].value_counts().items())
+    chosen = "; ".join(f"{name}{', by seed,' * (' or ' in name)} in {n}"
+                       for name, n in table["chosen"].value_counts().items())
     lost = "; ".join(f"{name} {number(mean['loss_' + name], 3)}" for name in STRATEGIES)
     text = (f"Each mark is a regime ({len(table)} of {len(MAP)} are measured): what a strategy loses there to the best "
             f"of static-kd, anneal-b2-e0 and DARK, by their means over seeds. The rule chose {chosen}. "
