@@ -166,7 +166,7 @@ def draw_end(
 ):
     "The last quarter of the curves again, where they can be told apart."
     end = by_epoch.assign(progress=by_epoch["epoch"] / by_epoch["epoch"].max()).query("progress >= @since")
-    inset = ax.inset_axes((0.5, 0.1, 0.46, 0.42))
+    inset = ax.inset_axes((0.3, 0.1, 0.39, 0.36))
     for name, curve in end.groupby("name", sort=False):
         inset.plot(curve["progress"], curve["mean"], color=colours[name], lw=1.8)
     inset.tick_params(labelsize=8)
