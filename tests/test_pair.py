@@ -152,6 +152,8 @@ def test_the_card_opens_the_student(folder):
     (["--teacher", "digits/teacher"], "digits/teacher has no weights"),
     (["--teacher", "hf-hub:nobody/nothing"], "cannot be loaded"),
     (["--data", "nowhere.csv"], "there is no nowhere.csv"),
+    (["--data", "digit/few.csv"], "there is no digit/few.csv (do you mean digits/few.csv?)"),
+    (["--teacher", "digit/teacher"], "(do you mean digits/teacher?)"),
     (["--out", "digits"], "has other files"),
     (["--out", "digits/teacher"], "has other files"),
     (["--student", "timm:resnet50.a1_in1k"], "names weights"),

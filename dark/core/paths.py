@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
-           'teachers', 'results', 'predictions', 'teachers_digest', 'given', 'run_folder', 'from_root', 'has_file',
-           'find_conflict', 'read_text', 'in_words', 'refuse_outside', 'answer', 'Busy', 'hold']
+           'teachers', 'results', 'predictions', 'teachers_digest', 'given', 'run_folder', 'from_root', 'meant',
+           'has_file', 'find_conflict', 'read_text', 'in_words', 'refuse_outside', 'answer', 'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
 import errno
@@ -18,6 +18,7 @@ import re
 import sys
 import time
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -122,6 +123,17 @@ def from_root(
 ) -> str: # as messages name it
     "A path as it is seen from the root."
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #db3855f3
+def meant(
+    path,  # that is not there
+) -> str:  # " (do you mean ...?)", or nothing
+    "What lies beside a path that is misspelt, if one name there is much like it."
+    path = Path(path)
+    missing = [part for part in (path, *path.parents) if not os.path.lexists(part)]
+    beside = missing[-1].parent if missing else path
+    near = get_close_matches(missing[-1].name, os.listdir(beside), 1, 0.7) if missing and beside.is_dir() else []
+    return f" (do you mean {beside / near[0] / path.relative_to(missing[-1])}?)" if near else ""
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #62d79e53
 def has_file(

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ..core.paths import meant
 from .pictures import ViewParams, apply_views, draw_views
 from dark.data.shards import (
     BrokenData,
@@ -43,7 +44,7 @@ def read_table(
     "A table of pictures; ValueError or FileNotFoundError in one sentence for a wrong one."
     path = Path(path)
     if not path.is_file():
-        told = "is a folder" if path.is_dir() else "is not there"
+        told = "is a folder" if path.is_dir() else f"is not there{meant(path)}"
         raise FileNotFoundError(f"{path} {told}: give a table with the columns {', '.join(columns)}")
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty: give a table with the columns {', '.join(columns)}")
@@ -110,7 +111,8 @@ def read_pairs(
 ) -> pd.DataFrame:  # path (absolute), caption (a list of sentences); one line a picture
     "Pictures and captions, checked; lines of one picture become one with several captions."
     if not Path(source).exists():
-        raise FileNotFoundError(f"there is no {source}: give a table with path and caption, or a folder of pictures")
+        raise FileNotFoundError(f"there is no {source}{meant(source)}: give a table with path and caption, or "
+                                "a folder of pictures")
     table = read_folder(source) if Path(source).is_dir() else read_table(source, ("path", "caption"))
     listed = [caption_list(value, f"{path.name} of {source}") for path, value in zip(table["path"], table["caption"])]
     table = table.assign(caption=listed)[["path", "caption"]]

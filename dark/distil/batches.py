@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from webdataset.shardlists import expand_urls
 
+from ..core.paths import meant
 from ..data.pairs import Member, PairBatches, index_shards, read_pairs, refuse_cut
 from ..data.pictures import paired_views
 from ..data.shards import caption_shards, check_captions, find_shards, own_share
@@ -88,7 +89,8 @@ def list_shards(
     if data.endswith(".tar"):
         files = [Path(name) for name in expand_urls(data)]
         if absent := [file for file in files if not file.is_file()]:
-            raise FileNotFoundError(f"{len(absent)} of {len(files)} shards are not there, the first is {absent[0]}")
+            raise FileNotFoundError(f"{len(absent)} of {len(files)} shards are not there, the first is {absent[0]}"
+                                    f"{meant(absent[0])}")
         return files
     return find_shards(data) if Path(data).is_dir() and any(Path(data).rglob("*.tar")) else []
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 from fastcore.docments import docments
 
+from ..core.paths import meant
 from ..core.repro import atomic_write
 from ..methods import refuse_more
 from ..recipe import get_recipe
@@ -89,7 +90,8 @@ def read_settings(
     try:
         told = read(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no {path}: give a .toml with settings, such as a run.toml") from None
+        raise FileNotFoundError(f"there is no {path}{meant(path)}: give a .toml with settings, such as a run.toml"
+                                ) from None
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no {form} ({' '.join(str(error).split())})") from None
     if not isinstance(told, dict):

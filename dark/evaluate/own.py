@@ -16,6 +16,7 @@ import torch
 from scipy.special import softmax
 from tqdm import tqdm
 
+from ..core.paths import meant
 from ..core.stats import bootstrap, confusion, f1_of_counts, fraction_of_counts, hits, percentile_interval
 from ..data.pairs import MissingColumn, read_pairs, read_square, read_table, refuse_cut
 from ..data.shards import BrokenData
@@ -31,7 +32,8 @@ def read_sentences(
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"there is no file {path}: write a .json, label: list of sentences") from None
+        raise FileNotFoundError(f"there is no file {path}{meant(path)}: write a .json, label: list of sentences"
+                                ) from None
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error})") from None
     if not isinstance(told, dict):

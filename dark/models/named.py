@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..core.compute import import_torchvision
+from ..core.paths import meant
 from ..core.repro import atomic_write, seed_everything
 
 # %% ../../nbs/lib/3_models/03_named.ipynb #58c2efbd
@@ -70,7 +71,7 @@ def full_name(
         if not file.is_file() and file.with_name("checkpoint.pt").is_file():
             raise ValueError(f"{file.parent} has a run that is not finished: the command that began it goes on with it")
         if not file.is_file():
-            raise ValueError(f"{file} is not there: a folder of a model has open_clip_config.json and its weights")
+            raise ValueError(f"{file} is not there{meant(file)}: a model's folder has open_clip_config.json and its weights")
         try:
             found = "model_cfg" in json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -79,8 +80,8 @@ def full_name(
             raise ValueError(f"{file} has no `model_cfg`: it is no configuration of open_clip")
     elif not base.startswith("hf-hub:") and base not in open_clip.list_models():
         near = get_close_matches(base, open_clip.list_models(), 3, 0.5)
-        raise ValueError(f"there is neither a folder {base!r} nor a model of that name: give a folder with "
-                         f"open_clip_config.json, hf-hub:OWNER/NAME, or one of open_clip"
+        raise ValueError(f"there is neither a folder {base!r}{meant(base)} nor a model of that name: give a folder "
+                         f"with open_clip_config.json, hf-hub:OWNER/NAME, or one of open_clip"
                          + (f" (do you mean {', '.join(near)}?)" if near else ", such as ViT-B-32"))
     return base, weights or None
 
