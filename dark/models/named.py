@@ -71,7 +71,7 @@ def full_name(
         if not file.is_file() and file.with_name("checkpoint.pt").is_file():
             raise ValueError(f"{file.parent} has a run that is not finished: the command that began it goes on with it")
         if not file.is_file():
-            raise ValueError(f"{file} is not there{meant(file)}: a model's folder has open_clip_config.json and its weights")
+            raise ValueError(f"{file} is not there{meant(file)}: the folder of a model has it, and its weights")
         try:
             found = "model_cfg" in json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
