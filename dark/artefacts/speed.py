@@ -150,5 +150,5 @@ def markdown_gpu(
     return (f"{markdown_table(shown)}\nIn one product of 8,192 × 8,192 matrices of 16 bits the cards reach {rates}. "
             "The paper's two architectures with random weights, mixed precision (bf16). *Step alone*: 256 pictures "
             "that are on the card. *Run from shards*: as `dark_distil` does it, 128 pairs a batch, pictures decoded "
-            "and augmented by 16 processors; *waiting* is the share of the time in which the loop has asked for a "
-            "batch and not got it, while the card may still work on the one before. Medians and quartiles.\n")
+            "and augmented by the machine's processors; *waiting* is the share of the time in which the loop has "
+            "asked for a batch and not got it, while the card may work on the one before. Medians and quartiles.\n")

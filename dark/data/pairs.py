@@ -26,6 +26,7 @@ from dark.data.shards import (
     BrokenShards,
     count_tokens,
     is_text,
+    load_batches,
     named_parts,
     own_share,
     read_caption,
@@ -293,6 +294,4 @@ class PairBatches:
     def epoch(self, number, first=0):
         "Yield ([pictures for each model], [tokens for each model], (number of the view, rows, captions))."
         made = EpochBatches(*self.given, number, self.rank, self.ranks, self.batches)
-        rest, own = torch.utils.data.Subset(made, range(first, len(made))), torch.Generator()  # not the global one
-        yield from torch.utils.data.DataLoader(rest, batch_size=None, num_workers=self.workers, generator=own,
-                                               pin_memory=torch.cuda.is_available())
+        yield from load_batches(torch.utils.data.Subset(made, range(first, len(made))), self.workers)

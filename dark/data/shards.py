@@ -6,7 +6,7 @@
 __all__ = ['add_member', 'encode_png', 'is_text', 'write_shards', 'find_shards', 'BrokenData', 'BrokenShards', 'Tally',
            'read_caption', 'square_pixels', 'decode_pair', 'is_whole_tar', 'named_parts', 'caption_parts',
            'list_captions', 'count_tokens', 'check_captions', 'shuffled', 'Watch', 'own_share', 'caption_shards',
-           'count_rate']
+           'load_batches', 'count_rate']
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #7dd429b3
 import io
@@ -337,6 +337,16 @@ def caption_shards(
     watch = Watch(handler, buffer + 20 * len(urls))
     return wds.DataPipeline(source, *split, watch.urls, wds.tarfile_to_samples(handler=handler), watch.samples, *mix,
                             wds.map(partial(decode_pair, size=size), handler=handler), watch.pairs)
+
+# %% ../../nbs/lib/2_data/12_shards.ipynb #cab8c59b
+def load_batches(
+    made: torch.utils.data.Dataset,  # whose items are batches
+    workers: int,  # processes that read
+) -> torch.utils.data.DataLoader:
+    "The batches, made here or by other processes."
+    own = torch.Generator()  # not the global one, whose state is part of a run
+    return torch.utils.data.DataLoader(made, batch_size=None, num_workers=workers, generator=own,
+                                       pin_memory=torch.cuda.is_available())
 
 # %% ../../nbs/lib/2_data/12_shards.ipynb #27c21e68
 def count_rate(

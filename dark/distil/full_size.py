@@ -24,11 +24,11 @@ from ..core.compute import measure_memory, read_tensors
 from ..core.paths import Busy, answer, in_words, refuse_outside, run_folder
 from ..core.repro import seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
-from ..data.shards import BrokenData, caption_shards, check_captions, find_shards, own_share
+from ..data.shards import BrokenData, caption_shards, check_captions, find_shards, load_batches, own_share
 from ..data.sources import NeedsData, locate
 from .loop import Checkpoint, Log, Progress, Run, Steps, compare_pairs, fit
 from .advice import advise
-from .batches import ViewedPairs, read_viewed
+from .batches import ViewedPairs
 from .pair import distil_pair
 from .settings import PairRun, add_settings, pair_settings
 from ..evaluate.zero_shot import Reader, class_embeddings, classify, to_rgb
@@ -80,7 +80,7 @@ def paper_batches(
     wants = [(r.size, r.mean, r.std) for r in (student, teacher)]
     tokens = SimpleTokenizer(context_length=profile.context)
     pairs = ViewedPairs(shards, batch, wants, student.size, (seed, epoch, rank), resampled)
-    for pictures, captions in read_viewed(pairs, workers):
+    for pictures, captions in load_batches(pairs, workers):
         long = [] if cut else [text for text in captions if len(tokens.encode(text)) + 2 > profile.context]
         if long:
             raise ValueError(f"{long[0][:60]!r} has more than {profile.context} tokens: shorten it, or allow cut=True")

@@ -204,7 +204,7 @@ def refuse_folder(
     "FileExistsError for a folder with something else than a run, ValueError for one with a run of other settings."
     folder = Path(run.out)
     if any((folder / name).is_file() for name in ("checkpoint.pt", "before-checkpoint.pt")):
-        earlier = read_settings(folder / "run.toml") if (folder / "run.toml").is_file() else asdict(run)
+        earlier = read_settings(folder / "run.toml") if (folder / "run.toml").is_file() else {}
         if other := [f"{name} {value!r}, not {getattr(run, name)!r}" for name, value in earlier.items()
                      if name not in FREE and value != getattr(run, name)]:
             raise ValueError(f"{folder} has a run with {', '.join(other)}: {ANEW}")

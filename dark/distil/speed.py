@@ -31,8 +31,8 @@ from ..core.ledger import row
 from ..core.stats import quartiles
 from ..data.phantom import Phantom
 from ..data.pairs import index_shards
-from ..data.shards import write_shards
-from .batches import ViewedPairs, read_viewed
+from ..data.shards import load_batches, write_shards
+from .batches import ViewedPairs
 from .full_size import FewBatches, taught_losses
 from .loop import Run, compare_pairs, embed, train_step
 from .pair import InParts
@@ -267,7 +267,7 @@ def reading_rows(
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(folder, [(picture, "a frame") for picture in pictures], per_shard=16)
         for number in workers:
-            made = iter(read_viewed(ViewedPairs(shards, batch, wants, 256, (0, 0, 0)), number))
+            made = iter(load_batches(ViewedPairs(shards, batch, wants, 256, (0, 0, 0)), number))
             next(made)  # the processes have begun
             start = time.perf_counter()
             taken = [time.perf_counter() - start for _ in islice(made, batches)]

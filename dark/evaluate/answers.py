@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..core.paths import answer
 from ..core.repro import atomic_write, sha256
 from ..data.pairs import picture_bytes, view_pictures
+from ..data.shards import load_batches
 from ..loss import Embeddings
 from ..models.named import Named, weights_digest
 
@@ -72,8 +73,7 @@ def ask_teacher(
         texts, told, ask = list_captions_once(pairs), "captions", teacher.model.encode_text
         given = [teacher.tokens(texts[start : start + batch]) for start in range(0, len(texts), batch)]
     else:
-        views, own = Views(pairs["path"].to_numpy(), view, teacher.wants, batch), torch.Generator()  # not the global
-        given = torch.utils.data.DataLoader(views, batch_size=None, num_workers=workers, generator=own)
+        given = load_batches(Views(pairs["path"].to_numpy(), view, teacher.wants, batch), workers)
         told, ask = f"view {view + 1}", teacher.model.encode_image
     for some in tqdm(given, desc=f"teacher: {told}", unit="batch", disable=None):
         found = ask(some.to(where), normalize=True)

@@ -332,7 +332,8 @@ class SocketKernel(AsyncKernelManager):
 
     def __init__(self, **given):
         ip = os.path.join(tempfile.gettempdir(), f"dark-{uuid4().hex[:12]}")
-        super().__init__(**given | ({"transport": "ipc", "ip": ip} if zmq.has("ipc") else {}))
+        fits = len(ip) + 2 < zmq.IPC_PATH_MAX_LEN  # 0 where there are no such files
+        super().__init__(**given | ({"transport": "ipc", "ip": ip} if fits else {}))
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #fd9ce543
 class StageFailed(Exception):
