@@ -110,6 +110,13 @@ def test_real_kernels(toys, capfd):
     assert json.loads((toys / "figures/smoke/run.json").read_text()) == told
 
 
+def test_a_stage_of_which_nothing_is_here_starts_no_kernel(toys, fast, capsys):
+    notebook(toys, "50_data", SHOW.format(stem="50_data"), PARAMETERS.replace("[]", '["hc18", "fetal-planes"]'))
+    assert run("--only", "50") == 0 and fast == []
+    assert "not run: needs `dark_fetch fetal-planes hc18`" in capsys.readouterr().out
+    assert records(toys)["50_data"]["status"] == "not run" and not (toys / "figures/smoke/50_data.csv").exists()
+
+
 def test_without_data_the_results_of_the_checkout_stay(toys):
     "Its rows, too, and what shows them; however often it is tried."
     notebook(toys, "50_data", MEASURE.format(stem="50_data", value=0.1) + "\n" + SHOW.format(stem="50_data"))
@@ -428,11 +435,11 @@ def test_smoke_leaves_the_artefacts_of_each_stage(smoke, stem):
     shown = [path for path in (ROOT / "figures/smoke").glob(f"{name}.*") if path.stat().st_size]
     measured = [line for line in (ROOT / "data/results/smoke.jsonl").read_text().splitlines()
                 if json.loads(line)["stage"] == stem]
-    copy = load(ROOT / "data/runs/smoke/notebooks" / f"{stem}.ipynb")
-    outputs = [output for cell in copy["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
     if record["status"] == "not run":
         assert record["detail"].startswith("needs `dark_fetch ") and not shown and not measured
     else:
+        copy = load(ROOT / "data/runs/smoke/notebooks" / f"{stem}.ipynb")
+        outputs = [output for cell in copy["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
         assert record["status"] == "done" and not any(output["output_type"] == "error" for output in outputs)
         assert shown or measured or stem.startswith("00"), f"{stem} left nothing behind"
         assert shown or int(stem[:2]) < 60, f"{stem} shows nothing"

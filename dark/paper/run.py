@@ -30,10 +30,10 @@ from ..core.command import add_profile, new_parser, say, ticking
 from ..core.paths import Busy, answer, hold, in_words, refuse_outside
 from ..core.ledger import Ledger
 from ..core.repro import atomic_write, environment
-from .doctor import refuse_conflicts
+from .doctor import lacking_items, refuse_conflicts
 from .provenance import code_commit, forecast, read_run, run_file, write_provenance
 from .report import told_of, write_page
-from .stages import (StageFailed, all_stages, check_parameters, collect_outputs, find_stage,
+from .stages import (Stage, StageFailed, all_stages, check_parameters, collect_outputs, find_stage,
                                own_kernel, product_files, read_parameters, read_records, remove_outputs,
                                run_notebook, stage_key, standing, talks, title, write_records)
 from ..recipe import get_profile
@@ -94,6 +94,8 @@ def execute_stage(
 ) -> Ending:
     "Run a notebook, perhaps beside others: `own_kernel` is around all of them."
     start = time.perf_counter()
+    if lacks := lacking_items(Stage(notebook.stem)):
+        return Ending(time.perf_counter() - start, "NeedsData", lacks)
     try:
         run_notebook(notebook, profile, copy, **parameters)
     except PapermillExecutionError as error:
