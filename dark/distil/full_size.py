@@ -205,7 +205,7 @@ def train_epochs(
 ) -> None:
     "Train to the end, from the last whole epoch if there is one."
     folder.mkdir(parents=True, exist_ok=True)
-    callbacks = (Log(folder / "log.jsonl"), Progress(recipe.name), Checkpoint(folder / "checkpoint.pt", key))
+    callbacks = (Log(folder / "log.jsonl"), Checkpoint(folder / "checkpoint.pt", key), Progress(recipe.name))
     fit_taught(student, teacher, data, recipe, profile, callbacks, accelerator)
     if accelerator.is_main_process:
         save_model(accelerator.unwrap_model(student), folder / "model.pt")

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..core.paths import answer, hold
-from ..core.repro import atomic_write, environment, seed_everything, sha256
+from ..core.repro import atomic_write, environment, remove_parts, seed_everything, sha256
 from .batches import ShardBatches, Together, open_data
 from .loop import ANEW, Callback, Checkpoint, Log, Progress, Run, compare_pairs, fit
 from .settings import PairRun, check_settings, read_settings, write_settings
@@ -247,15 +247,16 @@ def watchers(
     student: Named,
     key: str,  # of `pair_key`
 ) -> tuple:  # callbacks
-    "What looks on while a run trains: log, steps, scores, bar, cost, checkpoint; settings are kept if it accepts them."
+    "What looks on while a run trains: scores, log, steps, checkpoint, bar, cost; settings are kept if it accepts them."
     folder, callbacks = Path(run.out), [StillFrozen()]
     if run.val:
         judge = open_judge(run.val, run.prompts or None, student)
         scores = lambda _: judge(student).set_index("metric")["value"].to_dict()
         callbacks.append(Validate(folder / "val.csv", scores, run.every))
     pairs = run.batch * (run.accumulate if run.exact else 1)
-    return (*callbacks, Log(folder / "log.jsonl"), StepLog(folder / "steps.csv", pairs), Progress(run.recipe),
-            TellCost(pairs), Checkpoint(folder / "checkpoint.pt", key, run.minutes), KeepSettings(run))
+    return (*callbacks, Log(folder / "log.jsonl"), StepLog(folder / "steps.csv", pairs),
+            Checkpoint(folder / "checkpoint.pt", key, run.minutes), Progress(run.recipe), TellCost(pairs),
+            KeepSettings(run))
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #6732b5f2
 def open_accelerator(
@@ -321,6 +322,7 @@ def distil_pair(
     callbacks = watchers(run, student, pair_key(run, [named, start], bound))
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:
+            remove_parts(folder / "checkpoint.pt")
             answer(tell_run(run, student, teacher, len(data)))
         train_pair(run, student, data, taught, callbacks, accelerator)
         if accelerator.is_main_process:

@@ -171,11 +171,12 @@ def told_of(
 ) -> str:  # Markdown
     "Of which code the results of a stage are, and why it did not run here, if it did not."
     ending, commit = (told[part][stem] if stem in told[part] else None for part in ("endings", "commits"))
-    of = f"Results of commit {commit}" if commit else "Results of code without a commit"
     if ending == "done":
-        return f"{of}."
+        return f"Results of commit {commit}." if commit else "Results of code without a commit."
     why = ending or "never run"
-    return f"{of}; here {why}." if shown and commit else f"{why[0].upper()}{why[1:]}."
+    if shown:
+        return f"Results of {f'commit {commit}' if commit else 'another machine'}; here {why}."
+    return f"{why[0].upper()}{why[1:]}."
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #acba4494
 def read_entry(
