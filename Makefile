@@ -68,14 +68,13 @@ reproduce: $(STAMP)
 	.venv/bin/dark_paper --profile phantom
 	@echo "The report is figures/phantom/report.html"
 
-# Processes that each take every core slow each other down: one thread each, and one more than most have cores to spare,
-# since a test that runs a command waits for it.
+# Processes that each take every core slow each other down: two of one thread.
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	.venv/bin/ruff check .
 	# Two notebooks for readers are long, and run by tests/test_readers.py, at smaller sizes.
-	.venv/bin/nbdev_test --n_workers 3 --skip_file_re '^([_.]|explore|tutorial)'
-	.venv/bin/python -m pytest --numprocesses 3 --dist loadfile
+	.venv/bin/nbdev_test --n_workers 2 --skip_file_re '^([_.]|explore|tutorial)'
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-hard: export OMP_NUM_THREADS = 2
 test-hard: $(STAMP)

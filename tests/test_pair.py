@@ -74,17 +74,22 @@ def test_processes_share_a_batch_as_one_would_have_it(folder):
         torch.testing.assert_close(weights, one, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("exact", ["1", "4"], ids=["a batch", "four batches at once"])
-def test_ranks_train_the_same_weights(tmp_path, exact):
-    "In double precision, so that nothing but a wrong gradient could tell them apart."
-    found = {}
-    for ranks in ("1", "2", "4"):
-        file = tmp_path / ranks
-        done = subprocess.run([BIN / "torchrun", "--nproc-per-node", ranks, "train_ranks.py", file, exact],
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "Folders of what one, two and four processes have trained."
+    folders = {ranks: tmp_path_factory.mktemp("ranks") for ranks in ("1", "2", "4")}
+    for ranks, folder in folders.items():
+        done = subprocess.run([BIN / "torchrun", "--nproc-per-node", ranks, "train_ranks.py", folder, "1", "4"],
                               cwd=Path(__file__).parent, capture_output=True, text=True,
                               env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        found[ranks] = torch.load(file)
+    return folders
+
+
+@pytest.mark.parametrize("exact", ["1", "4"], ids=["a batch", "four batches at once"])
+def test_ranks_train_the_same_weights(trained, exact):
+    "In double precision, so that nothing but a wrong gradient could tell them apart."
+    found = {ranks: torch.load(folder / exact) for ranks, folder in trained.items()}
     for ranks in ("2", "4"):
         assert found[ranks]["loss"] == pytest.approx(found["1"]["loss"], abs=1e-10)
         torch.testing.assert_close(found[ranks]["weights"], found["1"]["weights"], rtol=0, atol=1e-6)

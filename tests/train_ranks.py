@@ -44,9 +44,8 @@ class Rows:
             yield [image[self.own]] * 2, [text[self.own]] * 2, None
 
 
-if __name__ == "__main__":
-    out, exact = Path(sys.argv[1]), int(sys.argv[2])
-    accelerator = Accelerator(cpu=True)
+def train(out, exact, accelerator):
+    "Train on batches that are compared as one, `exact` of them, and save weights and losses."
     model, teacher = Towers(0, 5).double(), Towers(1, 6).double().requires_grad_(False)
     data = Rows(accelerator.process_index, accelerator.num_processes)
     model, data = (InParts(model), Together(data, exact)) if exact > 1 else (model, data)
@@ -56,5 +55,11 @@ if __name__ == "__main__":
     if accelerator.is_main_process:
         torch.save({"weights": model.state_dict(), "loss": [entry["loss"] for entry in history]}, out)
     accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    accelerator = Accelerator(cpu=True)
+    for exact in sys.argv[2:]:
+        train(Path(sys.argv[1]) / exact, int(exact), accelerator)
     sys.stdout.flush()
     os._exit(0)  # or the interpreter's end may find threads of gloo that still run, and abort
