@@ -209,13 +209,13 @@ def test_a_run_goes_on_from_the_middle_of_an_epoch(folder):
     "To the same weights, and with the same lines of its steps; also on another number of processes."
     words = [*WORDS, "--minutes", "0"]
     run(folder, [*words, "--out", "unbroken"])
-    stop = "import dark.distil.loop as loop, dark.distil.full_size as full, sys, os\n" \
-           "class Stop(loop.Progress):\n" \
+    stop = "import dark.distil.watch as watch, dark.distil.full_size as full, sys, os\n" \
+           "class Stop(watch.StepLog):\n" \
            "    def after_step(self, run):\n" \
            "        super().after_step(run)\n" \
            "        if run.step == 5: os._exit(9)\n" \
            "import dark.distil.pair as pair\n" \
-           "pair.Progress = Stop\n" \
+           "pair.StepLog = Stop\n" \
            "full.dark_distil(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", stop, *words, "--out", "broken"], cwd=folder, capture_output=True,
                           text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
