@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from accelerate import Accelerator
+from open_clip import SimpleTokenizer
 from safetensors.torch import save_file
 from test_loss_gather import RANKS, TwoTowers, join, leave
 
@@ -16,10 +17,11 @@ from dark.core import paths
 from dark.data.phantom import Phantom
 from dark.data.prompts import caption
 from dark.data.shards import write_shards
-from dark.distil.full_size import fit_taught, start_run, train_epochs
+from dark.distil.full_size import fit_taught, keep_paper, start_run, train_epochs
 from dark.distil.loop import Callback
 from dark.evaluate.zero_shot import find_readers
 from dark.models.clip import build, load_student, save_model
+from dark.models.named import open_model
 from dark.models.released import get_release
 from dark.recipe import get_profile, get_recipe
 
@@ -103,6 +105,29 @@ def test_two_processes_train_as_one(tmp_path):
     logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("two", "one")]
     assert [line["epoch"] for line in logs[0]] == [1, 2, 3, 4]
     assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], abs=1e-4)
+
+
+def test_open_clip_opens_the_papers_student(tmp_path):
+    "With the statistics, the context and the words that it was trained with; its card names no folder of a machine."
+    folder, shard = tmp_path / "dark-s42", tmp_path / "my-pairs" / "0.tar"
+    for path in (folder, shard.parent):
+        path.mkdir()
+    shard.write_bytes(b"pairs")
+    student = build(PAPER.student, PAPER, seed=1)
+    with torch.device("meta"):  # of which the card gives the size alone
+        teacher = build(PAPER.teacher, PAPER, seed=0)
+    keep_paper(folder, student, teacher, PAPER, [shard], recipe="dark-b2-e-0.8", seed=42, precision="fp32")
+    opened, release = open_model(str(folder)), get_release(PAPER.student)
+    assert opened.wants == (release.size, release.mean, release.std) and opened.context == PAPER.context
+    picture = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        torch.testing.assert_close(opened.model.encode_image(picture), student.encode_image(picture))
+        torch.testing.assert_close(opened.model.encode_text(opened.tokens("a scan")),
+                                   student.encode_text(SimpleTokenizer(context_length=117)(["a scan"])))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for told in ("| data | my-pairs |", "| batch | 512 |", "74,855,553", "427,647,233"):
+        assert told in card
+    assert str(tmp_path) not in card and "`run.toml`" not in card
 
 
 @pytest.mark.full

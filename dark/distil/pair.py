@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FREE', 'open_pair', 'still_statistics', 'InParts', 'taught_by', 'named_losses', 'StillFrozen', 'bound_ranks',
            'pair_key', 'tell_run', 'refuse_folder', 'check_compiler', 'KeepSettings', 'watchers', 'open_accelerator',
-           'train_pair', 'distil_pair']
+           'train_pair', 'distil_pair', 'write_facts']
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #7cc52602
 import json
@@ -327,15 +327,18 @@ def distil_pair(
         train_pair(run, student, data, taught, callbacks, accelerator)
         if accelerator.is_main_process:
             save_named(student._replace(model=student.model.eval()), folder)
-            _write_facts(folder, digest)
-            write_card(folder, student, teacher)
+            write_facts(folder, digest)
+            write_card(folder, student, teacher, asdict(run))
             draw_run(folder)
             answer(f"  in {folder}")
     return folder
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #58517986
-def _write_facts(folder, digest):
-    "Say beside a model what it was made from."
+def write_facts(
+    folder: Path,  # with open_clip_model.safetensors; receives run.json
+    digest: list,  # what tells the pairs from others
+) -> None:
+    "Say beside a model what it was made from: checksums, versions, machine."
     weights = folder / "open_clip_model.safetensors"
     facts = {"sha256": sha256(weights), "data": sha256(json.dumps(digest).encode()), "environment": environment()}
     with atomic_write(folder / "run.json") as part:

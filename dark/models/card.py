@@ -8,7 +8,6 @@ __all__ = ['OPENED_BY', 'NOT_FOR', 'MARK', 'bare_name', 'hub_name', 'card_head',
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #4da103d8
 import json
-import tomllib
 from pathlib import Path, PurePath
 
 import open_clip
@@ -42,7 +41,7 @@ def hub_name(
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #07b32edc
 def card_head(
-    told: dict,  # of run.toml
+    told: dict,  # settings of the run
 ) -> str:  # YAML between two lines of three dashes
     "What programs read of a card."
     base = [found for found in (hub_name(told[name]) for name in ("student", "teacher")) if found]
@@ -53,17 +52,20 @@ def card_head(
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #5f0ff43b
 def card_origin(
-    told: dict,  # of run.toml
-    facts: dict,  # of run.json
+    told: dict,  # settings of the run
+    folder: Path,  # of the run, with run.json
 ) -> str:  # Markdown
     "What a model was made from."
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     made = {name: told[name] for name in ("recipe", "epochs", "batch", "lr", "precision", "seed")}
     names = {name: bare_name(told[name]) for name in ("student", "teacher", "init", "data") if told[name]}
     lines = [f"| {name} | {value} |" for name, value in (names | made).items()]
     sums = [f"| {what} | `{facts[name]}` |" for what, name in (("digest of the pairs", "data"),
                                                               ("SHA-256 of the weights", "sha256"))]
-    return "\n".join(["| setting | value |", "| --- | --- |", *lines, *sums, "",
-                      "All settings are in `run.toml`, versions and machine in `run.json`, the course in `steps.csv`."])
+    beside = {"run.toml": "all settings", "run.json": "versions and machine", "steps.csv": "the course",
+              "log.jsonl": "means of the epochs"}
+    kept = ", ".join(f"{what} in `{name}`" for name, what in beside.items() if (folder / name).is_file())
+    return "\n".join(["| setting | value |", "| --- | --- |", *lines, *sums, "", f"Beside this page: {kept}."])
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #570d3141
 def card_sizes(
@@ -109,13 +111,12 @@ MARK = "<!-- dark_distil writes this page anew with every run; without this line
 
 
 def card_text(
-    folder: Path,  # of the run, with run.toml and run.json
+    folder: Path,  # of the run, with run.json
     student: Named,
     teacher: Named | None,
+    told: dict,  # settings of the run
 ) -> str:  # Markdown with a head in YAML
     "The whole card of a student."
-    told = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     name = folder.resolve().name
     taught = f"distilled from {bare_name(teacher.name)}" if teacher else "trained without a teacher"
     parts = {
@@ -124,7 +125,7 @@ def card_text(
         "How to open it": f"```python\n{OPENED_BY.format(where=f'local-dir:{name}')}```\n\nRun it where the folder "
                           f"`{name}` lies. With a copy on Hugging Face, `hf-hub:OWNER/NAME` takes the place of "
                           "`local-dir:...`.",
-        "What it was made from": card_origin(told, facts), "Sizes": card_sizes(student, teacher),
+        "What it was made from": card_origin(told, folder), "Sizes": card_sizes(student, teacher),
         "Scores": card_scores(folder), "What it must not be used for": NOT_FOR,
         "Licence": "Yours to choose, within what the pairs, the teacher and the first weights allow. Say it as "
                    "`license` in the head of this page.",
@@ -137,6 +138,7 @@ def write_card(
     folder: Path,  # of the run; receives README.md
     student: Named,
     teacher: Named | None,
+    told: dict,  # settings of the run, of which the card names student, teacher, init, data, recipe, epochs, ...
 ) -> None:
     "Put the card beside the weights, unless somebody has taken it over."
     card = folder / "README.md"
@@ -144,4 +146,4 @@ def write_card(
         answer(f"  {card} is yours and stays as it is: remove it for a new card")
         return
     with atomic_write(card) as part:
-        part.write_text(card_text(folder, student, teacher), encoding="utf-8")
+        part.write_text(card_text(folder, student, teacher, told), encoding="utf-8")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['START', 'Named', 'full_name', 'has_weights', 'as_named', 'own_language', 'open_model', 'beside_text', 'start_from',
-           'save_named', 'weights_digest']
+           'save_named', 'weights_digest', 'as_release']
 
 # %% ../../nbs/lib/3_models/03_named.ipynb #6b26042a
 import hashlib
@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from ..core.compute import import_torchvision
 from ..core.paths import meant
 from ..core.repro import atomic_write, seed_everything
+from .released import get_release
 
 # %% ../../nbs/lib/3_models/03_named.ipynb #58c2efbd
 import_torchvision()
@@ -232,3 +233,17 @@ def weights_digest(
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+# %% ../../nbs/lib/3_models/03_named.ipynb #bf935673
+def as_release(
+    name: str,  # of `dark.models.released.releases`
+    model: torch.nn.Module,  # of that architecture
+) -> Named:
+    "A model of a public architecture with what it wants; ValueError for one that reads with a BERT."
+    release = get_release(name)
+    if release.language:
+        raise ValueError(f"{name} reads with a BERT, whose words lie in the item {release.language}")
+    context = release.config["text_cfg"]["context_length"]
+    config = release.config | ({"custom_text": True} if release.custom_text else {})
+    tokens = open_clip.SimpleTokenizer(context_length=context)
+    return Named(name, model, tokens, context, release.size, release.mean, release.std, config)
