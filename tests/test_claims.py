@@ -1,5 +1,6 @@
 "The claims page: every claim and every printed number has a verdict, and the facts about the paper are on it."
 import re
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -104,13 +105,18 @@ def whole(**rows):
     return page_table(page_ledgers("phantom") | rows, REFERENCE, DEFINITIONS, REGISTERED)
 
 
+@cache
+def committed():
+    return whole()
+
+
 def test_the_committed_page_follows_from_the_ledgers():
-    assert (ROOT / "figures" / "claims.md").read_text(encoding="utf-8") == page_markdown(whole()), (
+    assert (ROOT / "figures" / "claims.md").read_text(encoding="utf-8") == page_markdown(committed()), (
         "run: dark_paper --only 90, and the same for the profile whose ledger changed")
 
 
 def test_the_page_knows_four_verdicts_and_has_every_line():
-    table = whole()
+    table = committed()
     assert set(table["id"]) == {*DEFINITIONS["id"], *REFERENCE["item"], *REGISTERED["id"]}
     assert table["verdict"].str.fullmatch("found|opposed|undecided|not run: needs .+|").all()
     assert (table.loc[table["verdict"] == "", "column"] == "phantom").all(), "printed numbers, on other data"
@@ -121,7 +127,7 @@ def test_the_page_knows_four_verdicts_and_has_every_line():
 @pytest.mark.parametrize("column, stage", [("hc18", "32_hc18"), ("sweeps", "36_sweeps"), ("phantom", "40_zero_shot")])
 def test_what_ran_is_not_called_not_run(column, stage):
     "Orders have values where students are in the ledger, and only there."
-    orders, table = ["C7", "C8", "R3"], whole()
+    orders, table = ["C7", "C8", "R3"], committed()
     table = table[table["case"] != HOSPITAL]  # which is of another stage
     there = table[table["id"].isin(orders) & (table["column"] == column)]
     assert len(there) and there["ours"].notna().all() and there["low"].notna().all()
@@ -133,7 +139,7 @@ def test_what_ran_is_not_called_not_run(column, stage):
 
 
 def test_a_ledger_changes_its_own_column_alone():
-    old, new = whole(), whole(sweeps=as_table(made_up_sweeps(("truth",))))
+    old, new = committed(), whole(sweeps=as_table(made_up_sweeps(("truth",))))
     differ = {row.column for row, other in zip(old.itertuples(), new.itertuples(), strict=True)
               if str(row) != str(other)}  # nan is not nan
     assert differ == {"sweeps"}
@@ -145,7 +151,7 @@ def test_smoke_has_a_page_of_its_own():
 
 
 def test_facts_are_judged_once():
-    table = whole()
+    table = committed()
     facts = table[table["id"].isin(["C3", "C4", "F2", "F4", "F10"])]
     assert facts["id"].is_unique and set(facts["column"]) == {PUBLISHED}
 
