@@ -8,6 +8,7 @@ import torch
 from conftest import ROOT
 
 from dark.core import paths
+from dark.core.ledger import check_row
 from dark.data.phantom import Phantom
 from dark.device.coreml import export_image
 from dark.device.cost import STUDENT_MEAN, STUDENT_SIZE, STUDENT_STD
@@ -27,6 +28,7 @@ def exported(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "runs", lambda name: root / name)
         rows = full_rows(frames)
+    assert all(check_row({**row, "stage": "43_coreml"}) for row in rows)
     return {row["metric"]: row["value"] for row in rows}, root / "full-size", frames
 
 

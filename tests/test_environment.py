@@ -127,7 +127,9 @@ def test_accelerate_launch_starts_a_program_that_imports_open_clip(tmp_path):
     assert done.returncode == 0 and done.stdout.split()[-1] == "1", done.stderr
 
 
-@pytest.mark.parametrize("code", ["import open_clip", "import torchvision", "import timm, torchvision.ops"])
+@pytest.mark.parametrize("code", [
+    "import open_clip", "from torchvision.transforms import v2", "import timm, torchvision.ops",
+    "import timm; from torchvision.transforms import v2"])
 def test_any_process_imports_torchvision(code):
     "One that knows nothing of dark too, as `accelerate launch` starts them; `make env` lays the line for it."
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")

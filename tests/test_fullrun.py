@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 from test_loss_gather import RANKS, TwoTowers, join, leave
 
 from dark.core import paths
+from dark.core.paths import Busy, hold
 from dark.data.phantom import Phantom
 from dark.data.prompts import caption
 from dark.data.shards import write_shards
+from dark.distil import full_size
 from dark.distil.full_size import fit_taught, keep_paper, start_run, train_epochs
 from dark.distil.loop import Callback
 from dark.evaluate.zero_shot import find_readers
@@ -109,14 +111,15 @@ def test_two_processes_train_as_one(tmp_path):
 
 def test_open_clip_opens_the_papers_student(tmp_path):
     "With the statistics, the context and the words that it was trained with; its card names no folder of a machine."
-    folder, shard = tmp_path / "dark-s42", tmp_path / "my-pairs" / "0.tar"
-    for path in (folder, shard.parent):
-        path.mkdir()
-    shard.write_bytes(b"pairs")
+    folder, shards = tmp_path / "dark-s42", [tmp_path / "my-pairs" / name / "0.tar" for name in "ab"]
+    for path in (folder, *(shard.parent for shard in shards)):
+        path.mkdir(parents=True)
+    for shard in shards:
+        shard.write_bytes(b"pairs")
     student = build(PAPER.student, PAPER, seed=1)
     with torch.device("meta"):  # of which the card gives the size alone
         teacher = build(PAPER.teacher, PAPER, seed=0)
-    keep_paper(folder, student, teacher, PAPER, [shard], recipe="dark-b2-e-0.8", seed=42, precision="fp32")
+    keep_paper(folder, student, teacher, PAPER, shards, recipe="dark-b2-e-0.8", seed=42, precision="fp32")
     opened, release = open_model(str(folder)), get_release(PAPER.student)
     assert opened.wants == (release.size, release.mean, release.std) and opened.context == PAPER.context
     picture = torch.rand(1, 3, 256, 256)
@@ -125,9 +128,29 @@ def test_open_clip_opens_the_papers_student(tmp_path):
         torch.testing.assert_close(opened.model.encode_text(opened.tokens("a scan")),
                                    student.encode_text(SimpleTokenizer(context_length=117)(["a scan"])))
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for told in ("| data | my-pairs |", "| batch | 512 |", "74,855,553", "427,647,233"):
+    for told in ("| data | my-pairs |", "| batch | 512, 2 of them a step |", "74,855,553", "427,647,233"):
         assert told in card
     assert str(tmp_path) not in card and "`run.toml`" not in card
+
+
+def test_a_run_keeps_its_student_and_nothing_of_a_killed_one(tmp_path, monkeypatch):
+    "One process at a time, in one folder."
+    kept, quick = [], replace(PAPER, distil=PAPER.distil._replace(warmup=1, lr=0.05, epochs=2))
+    folder = tmp_path / "no-kd-s7"
+    folder.mkdir()
+    for name in (".checkpoint.k1lled00.pt", ".model.k1lled00.pt", ".open_clip_model.k1lled00.safetensors"):
+        (folder / name).write_text("half")
+    stands_for = {"locate": lambda _: tmp_path, "run_folder": lambda *_: folder, "build": lambda *_, **__: None,
+                  "load_model": lambda *_: Student().requires_grad_(False), "initial_student": lambda _: Student(),
+                  "ShardPairs": lambda *_: Batches(), "run_key": lambda *_: "key",
+                  "keep_paper": lambda place, *_, **told: kept.append((place, told))}
+    for name, function in stands_for.items():
+        monkeypatch.setattr(full_size, name, function)
+    assert start_run(quick, "no-kd", 7, [tmp_path / "0.tar"], workers=0) == folder
+    assert kept == [(folder, {"recipe": "no-kd", "seed": 7, "precision": "fp32"})]
+    assert [path.name for path in folder.iterdir() if "k1lled" in path.name] == [] and (folder / "model.pt").is_file()
+    with hold(folder / ".lock-0", "it is being trained"), pytest.raises(Busy, match="being trained"):
+        start_run(quick, "no-kd", 7, [tmp_path / "0.tar"], workers=0)
 
 
 @pytest.mark.full
@@ -149,5 +172,6 @@ def test_command_at_full_size(tmp_path, monkeypatch):
     log = [json.loads(line) for line in (folder / "log.jsonl").open()]
     assert [round(line["w_off"], 2) for line in log] == [1.3, -0.1]
     load_student(PAPER, folder / "model.pt")
+    assert open_model(str(folder)).context == PAPER.context and (folder / "README.md").is_file()
     found, absent = find_readers(PAPER)
     assert len(found) == 2 and "mobilefetalclip" in absent

@@ -49,7 +49,7 @@ def toys(tmp_path, monkeypatch):
     notebook(root, "60_table", SHOW.format(stem="60_table"))
     monkeypatch.setenv("DARK_ROOT", str(root))
     places = {"root": root, "data": root / "data", "figures": root / "figures", "notebooks": root / "nbs" / "paper",
-              "reference": root / "data" / "reference"}
+              "reference": root / "data" / "reference", "raw": root / "data" / "raw"}
     for name, place in places.items():
         monkeypatch.setattr(paths, name, place)
     return root
@@ -443,6 +443,8 @@ def test_smoke_leaves_the_artefacts_of_each_stage(smoke, stem):
         assert record["status"] == "done" and not any(output["output_type"] == "error" for output in outputs)
         assert shown or measured or stem.startswith("00"), f"{stem} left nothing behind"
         assert shown or int(stem[:2]) < 60, f"{stem} shows nothing"
+        kinds = {path.name.removeprefix(name) for path in shown}
+        assert ".png" not in kinds or {".pdf", ".caption.md"} <= kinds, f"{stem} has a figure without its caption"
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ __all__ = ['INITIAL', 'ACCUMULATE', 'EXAMPLES', 'HELP_NOTES', 'GONE', 'NO_ROOM',
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #3051c597
 import argparse
 import json
+import os
 import time
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,8 +22,8 @@ from accelerate import Accelerator
 
 from ..core.command import new_parser, say
 from ..core.compute import measure_memory, read_tensors
-from ..core.paths import Busy, answer, in_words, refuse_outside, run_folder
-from ..core.repro import seed_everything, sha256
+from ..core.paths import Busy, answer, hold, in_words, refuse_outside, run_folder
+from ..core.repro import remove_parts, seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
 from ..data.shards import BrokenData, caption_shards, check_captions, find_shards, load_batches, own_share
 from ..data.sources import NeedsData, locate
@@ -225,12 +226,13 @@ def keep_paper(
     **told,  # recipe, seed and precision, for the card
 ) -> None:
     "Write the paper's student in open_clip's layout, with its card."
+    home = os.path.commonpath([Path(path).absolute().parent for path in shards])
     pair = [as_release(profile.student, student.eval()), as_release(profile.teacher, teacher)]
     save_named(pair[0], folder)
     write_facts(folder, [(Path(path).name, Path(path).stat().st_size) for path in shards])
-    origin = {"student": profile.student, "teacher": profile.teacher, "init": INITIAL,
-              "data": Path(shards[0]).resolve().parent.name}
-    sizes = {name: getattr(profile.distil, name) for name in ("epochs", "batch", "lr")}
+    origin = {"student": profile.student, "teacher": profile.teacher, "init": INITIAL, "data": Path(home).name}
+    sizes = {"epochs": profile.distil.epochs, "batch": f"{profile.distil.batch}, {ACCUMULATE} of them a step",
+             "lr": profile.distil.lr}
     write_card(folder, *pair, origin | sizes | told)
 
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #c61b0e39
@@ -280,10 +282,14 @@ def start_run(
         student = convert_sync_batchnorm(student)
     data = ShardPairs(shards, profile, seed, accelerator, workers, cut)
     folder, key = run_folder(profile, recipe, seed), run_key(profile, recipe, seed, shards, accelerator)
-    train_epochs(student, teacher, data, get_recipe(recipe), profile, folder, key, accelerator)
-    if accelerator.is_main_process:
-        keep_paper(folder, accelerator.unwrap_model(student), teacher, profile, shards, recipe=recipe, seed=seed,
-                   precision="fp16" if gpu else "fp32")
+    with hold(folder / f".lock-{accelerator.process_index}", f"{recipe} with seed {seed} is being trained"):
+        if accelerator.is_main_process:
+            for name in ("checkpoint.pt", "model.pt", "open_clip_model.safetensors"):
+                remove_parts(folder / name)
+        train_epochs(student, teacher, data, get_recipe(recipe), profile, folder, key, accelerator)
+        if accelerator.is_main_process:
+            keep_paper(folder, accelerator.unwrap_model(student), teacher, profile, shards, recipe=recipe, seed=seed,
+                       precision="fp16" if gpu else "fp32")
     return folder
 
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #f1f807ef
@@ -321,7 +327,7 @@ def train_paper(
     shards,  # folder of .tar
     workers: int,
     cut: bool,
-) -> Path:  # folder of model.pt
+) -> Path:  # folder of `start_run`
     "The paper's pair on shards of your own; ValueError for what is wrong with these before a model is read."
     profile, name = get_profile("paper"), get_recipe(recipe).name
     found = find_shards(shards)

@@ -174,7 +174,7 @@ def told_of(
     if ending == "done":
         return f"Results of commit {commit}." if commit else "Results of code without a commit."
     why = ending or "never run"
-    if shown:
+    if shown and (commit or why.startswith(("never run", "not run"))):  # what failed here may have left something
         return f"Results of {f'commit {commit}' if commit else 'another machine'}; here {why}."
     return f"{why[0].upper()}{why[1:]}."
 

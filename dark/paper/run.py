@@ -30,7 +30,7 @@ from ..core.command import add_profile, new_parser, say, ticking
 from ..core.paths import Busy, answer, hold, in_words, refuse_outside
 from ..core.ledger import Ledger
 from ..core.repro import atomic_write, environment
-from .doctor import lacking_items, refuse_conflicts
+from .doctor import lacking_items, needed_items, refuse_conflicts
 from .provenance import code_commit, forecast, read_run, run_file, write_provenance
 from .report import told_of, write_page
 from .stages import (Stage, StageFailed, all_stages, check_parameters, collect_outputs, find_stage,
@@ -348,8 +348,7 @@ def run_selected(
         endings = sequence.run(selected, arguments.force, arguments.quiet)
     except KeyboardInterrupt:
         stuck = [stem for stem, record in sequence.records.items() if record["status"] == "interrupted"]
-        where = ", ".join(stuck) or "no stage"
-        say(f"\ninterrupted in {where}; run it again, without --force, to continue")
+        say(f"\ninterrupted in {', '.join(stuck) or 'no stage'}; run it again, without --force, to continue")
         return 130
     ran = [stem for stem, ending in endings.items() if ending == "ran"]
     if ran or not run_file(sequence.profile).is_file():
@@ -380,6 +379,7 @@ def dark_paper(
         selected = select(all_stages(arguments.profile), arguments)
         for stage in selected:
             check_parameters(stage.notebook)
+            needed_items(stage)  # or refused
         if arguments.train_teachers and not any("train_teachers" in read_parameters(s.notebook) for s in selected):
             raise ValueError("--train-teachers: none of the chosen stages has teachers to train; choose 20_teacher too")
     except (LookupError, ValueError, OSError) as error:
