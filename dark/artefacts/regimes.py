@@ -19,14 +19,12 @@ from ..regimes import MECHANISM, SCHEDULES, SWEEP_STAGE, WEIGHED
 # %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #76a34634
 def best_weights(
     ledger: pd.DataFrame,  # of profile sweeps
-) -> dict:  # method -> recipe; none for a method that was not measured
+) -> dict:  # method -> recipe; none for a method that lacks a weight
     "The weight of each method that is best on validation."
     scores, chosen = study_scores(ledger, split="val"), {}
     for method, names in WEIGHED.items():
-        held = scores[[name for name in names if name in scores]]
-        if held.size:
-            shared = held.dropna()
-            chosen[method] = (shared if len(shared) else held).mean().idxmax()
+        if set(names) <= set(scores) and len(shared := scores[names].dropna()):
+            chosen[method] = shared.mean().idxmax()
     return chosen
 
 # %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #10a75297
@@ -50,7 +48,8 @@ def table_ablation(
     alike, apart = _mean_of(ledger, "agreement/"), _mean_of(ledger, "kl/")
     rows = []
     for group, names in GROUPS.items():
-        for name in [shown for n in names if (shown := chosen[n] if n in chosen else n) in scores]:
+        stand_for = [chosen[n] if n in chosen else n for n in names if n in chosen or n not in WEIGHED]
+        for name in [shown for shown in stand_for if shown in scores]:
             spread = mean_sd_ci(scores[name].dropna())
             line = {"group": group, "name": name, "seeds": spread.n, "avg": spread.mean, "avg_low": spread.low,
                     "avg_high": spread.high}
@@ -72,8 +71,8 @@ over all rows of that column. *Minus static-kd* asks whether it is better than p
 whether it is better than DARK's own schedule that stops at zero and never repels. *P(better)*: probability that a run
 of it is better than a run of static-kd, over all pairs of runs. *Agreement*: share of the test pictures on which the
 student decides as its teacher, mean of both benchmarks; *KL*: divergence of its probabilities from its teacher's, in
-nats. Of a method of others three weights were trained, a tenth of its authors', theirs, and ten times theirs; shown
-is the best on validation, named after its factor (*x0.1*, *x10*).
+nats. Of a method of others three weights are trained, a tenth of its authors', theirs, and ten times theirs; shown
+is the best on validation, named after its factor (*x0.1*, *x10*), once all three are measured.
 """
 
 # %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #9f93fb9a
