@@ -28,8 +28,7 @@ def best_weights(
     return chosen
 
 # %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #10a75297
-GROUPS = {"Schedules of the paper": SCHEDULES, "Controls of the mechanism": MECHANISM,
-          "Methods of others": tuple(WEIGHED)}
+GROUPS = {"Schedules of the paper": SCHEDULES, "Controls of the mechanism": MECHANISM}
 AGAINST = {"static": "static-kd", "anneal": "anneal-b2-e0"}  # column -> what is subtracted
 
 
@@ -47,9 +46,8 @@ def table_ablation(
     scores, chosen = study_scores(ledger), best_weights(ledger)
     alike, apart = _mean_of(ledger, "agreement/"), _mean_of(ledger, "kl/")
     rows = []
-    for group, names in GROUPS.items():
-        stand_for = [chosen[n] if n in chosen else n for n in names if n in chosen or n not in WEIGHED]
-        for name in [shown for shown in stand_for if shown in scores]:
+    for group, names in (GROUPS | {"Methods of others": chosen.values()}).items():
+        for name in [name for name in names if name in scores]:
             spread = mean_sd_ci(scores[name].dropna())
             line = {"group": group, "name": name, "seeds": spread.n, "avg": spread.mean, "avg_low": spread.low,
                     "avg_high": spread.high}

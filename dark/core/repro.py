@@ -61,12 +61,12 @@ def atomic_write(
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #6146928a
 def remove_parts(
-    path, # target of `atomic_write`, which no other process writes now
+    *targets: Path, # of `atomic_write`, which no other process writes now
 ):
-    "Remove what killed processes had half written of a file."
-    path = Path(path)
-    for part in path.parent.glob(f".{path.stem}.*{path.suffix}"):
-        part.unlink()
+    "Remove what killed processes had half written of some files."
+    for path in targets:
+        for part in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+            part.unlink()
 
 # %% ../../nbs/lib/1_core/03_repro.ipynb #4d2f8bd5
 packages = ("torch", "torchvision", "open_clip_torch", "timm", "accelerate", "numpy", "scipy", "pandas",

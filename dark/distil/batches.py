@@ -19,7 +19,7 @@ from webdataset.shardlists import expand_urls
 from ..core.paths import meant
 from ..data.pairs import Member, PairBatches, index_shards, read_pairs, refuse_cut
 from ..data.pictures import paired_views
-from ..data.shards import caption_shards, check_captions, find_shards, load_batches, own_share
+from ..data.shards import caption_shards, check_captions, find_shards, load_batches, own_share, shard_sizes
 from .settings import PairRun, source_weights
 
 # %% ../../nbs/lib/5_distil/08_batches.ipynb #74b8d37f
@@ -113,7 +113,7 @@ def open_shards(
     drawn = repeat_shards(shards, [weight for _, weight in source_weights(run)])
     reading = [model.wants for model in models], [model.tokens for model in models], run.batch
     data = ShardBatches(drawn, run.samples, *reading, run.seed, rank, ranks, run.workers, run.accumulate)
-    return data, [(shard.name, shard.stat().st_size) for shard in every]
+    return data, shard_sizes(every)
 
 # %% ../../nbs/lib/5_distil/08_batches.ipynb #4df0d1a0
 def read_sources(

@@ -25,7 +25,8 @@ from ..core.compute import measure_memory, read_tensors
 from ..core.paths import Busy, answer, hold, in_words, refuse_outside, run_folder
 from ..core.repro import remove_parts, seed_everything, sha256
 from ..data.prompts import PLANES, plane_prompts
-from ..data.shards import BrokenData, caption_shards, check_captions, find_shards, load_batches, own_share
+from ..data.shards import (BrokenData, caption_shards, check_captions, find_shards, load_batches, own_share,
+                              shard_sizes)
 from ..data.sources import NeedsData, locate
 from .loop import Checkpoint, Log, Progress, Run, Steps, compare_pairs, fit
 from .advice import advise
@@ -193,10 +194,10 @@ def run_key(
     accelerator: Accelerator,  # its ranks and precision
 ) -> str:  # 64 hexadecimal digits
     "What must be the same for a checkpoint to be continued."
-    files = [(Path(path).name, Path(path).stat().st_size) for path in shards]
     sizes = asdict(profile) | {"recipes": None, "seeds": None}
     machine = [accelerator.num_processes, accelerator.mixed_precision]
-    return sha256(json.dumps([sizes, repr(get_recipe(recipe)), seed, files, machine], sort_keys=True).encode())
+    told = [sizes, repr(get_recipe(recipe)), seed, shard_sizes(shards), machine]
+    return sha256(json.dumps(told, sort_keys=True).encode())
 
 # %% ../../nbs/lib/5_distil/11_full_size.ipynb #13a23326
 def train_epochs(
@@ -229,7 +230,7 @@ def keep_paper(
     home = os.path.commonpath([Path(path).absolute().parent for path in shards])
     pair = [as_release(profile.student, student.eval()), as_release(profile.teacher, teacher)]
     save_named(pair[0], folder)
-    write_facts(folder, [(Path(path).name, Path(path).stat().st_size) for path in shards])
+    write_facts(folder, shard_sizes(shards))
     origin = {"student": profile.student, "teacher": profile.teacher, "init": INITIAL, "data": Path(home).name}
     sizes = {"epochs": profile.distil.epochs, "batch": f"{profile.distil.batch}, {ACCUMULATE} of them a step",
              "lr": profile.distil.lr}
@@ -284,8 +285,7 @@ def start_run(
     folder, key = run_folder(profile, recipe, seed), run_key(profile, recipe, seed, shards, accelerator)
     with hold(folder / f".lock-{accelerator.process_index}", f"{recipe} with seed {seed} is being trained"):
         if accelerator.is_main_process:
-            for name in ("checkpoint.pt", "model.pt", "open_clip_model.safetensors"):
-                remove_parts(folder / name)
+            remove_parts(*(folder / name for name in ("checkpoint.pt", "model.pt", "open_clip_model.safetensors")))
         train_epochs(student, teacher, data, get_recipe(recipe), profile, folder, key, accelerator)
         if accelerator.is_main_process:
             keep_paper(folder, accelerator.unwrap_model(student), teacher, profile, shards, recipe=recipe, seed=seed,

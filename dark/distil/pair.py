@@ -322,8 +322,7 @@ def distil_pair(
     callbacks = watchers(run, student, pair_key(run, [named, start], bound))
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:
-            for name in ("checkpoint.pt", "open_clip_model.safetensors"):
-                remove_parts(folder / name)
+            remove_parts(folder / "checkpoint.pt", folder / "open_clip_model.safetensors")
             answer(tell_run(run, student, teacher, len(data)))
         train_pair(run, student, data, taught, callbacks, accelerator)
         if accelerator.is_main_process:

@@ -138,7 +138,7 @@ def write_card(
     folder: Path,  # of the run; receives README.md
     student: Named,
     teacher: Named | None,
-    told: dict,  # settings of the run, of which the card names student, teacher, init, data, recipe, epochs, ...
+    told: dict,  # student, teacher, init, data, recipe, epochs, batch, lr, precision and seed of the run
 ) -> None:
     "Put the card beside the weights, unless somebody has taken it over."
     card = folder / "README.md"
