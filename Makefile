@@ -11,7 +11,7 @@
 #   make teachers   train the phantom's teachers anew and put them where they come with the compendium
 #   make students   pack the phantom's trained students as safetensors, with a card, into data/runs/phantom/students
 #   make cards      write the phantom's datasheet, data/phantom.md
-#   make outputs    run every library notebook twice, and those for readers, and keep what they show
+#   make outputs    run every library notebook, and those for readers, and keep what they show
 #   make pins       write the versions that are installed into constraints.txt
 #   make check-pins ask whether all of them are there, for this machine and for a Mac
 #   make publish    put what was run into notebooks, README, claims and reports

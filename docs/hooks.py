@@ -95,6 +95,15 @@ def rendered(path) -> tuple:
     return text, {join(dirname(path), name): content for name, content in resources["outputs"].items()}
 
 
+def result_page(path) -> str:
+    "A table or a caption as the repository has it, under the title of the notebook that makes it."
+    text = (ROOT / path).read_text(encoding="utf-8")
+    book = f"nbs/paper/{Path(path).name.partition('.')[0]}.ipynb"
+    if not (ROOT / book).is_file():  # the claims have a title of their own
+        return text
+    return f"# {first_words(book)[0]}\n\nMade by [{Path(book).stem}]({relpath(book, dirname(path))}).\n\n{text}"
+
+
 def made_by(path) -> str:
     "What a stage has made, as Markdown: its figures, and the pages of its tables."
     stem, parts = Path(path).stem, []
@@ -216,8 +225,10 @@ def on_files(files, config):
     def add(uri, content):
         files.append(File.generated(config, uri, content=content))
 
-    for path in ("README.md", *GUIDES, *results()):
+    for path in ("README.md", *GUIDES):
         add(page_of(path), (ROOT / path).read_text(encoding="utf-8"))
+    for path in results():
+        add(path, result_page(path))
     for folder, books in chapters().items():
         add(f"{folder}/index.md", chapter_page(folder, books))
     library = [book for books in chapters().values() for book in books]

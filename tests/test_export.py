@@ -1,13 +1,15 @@
-"dark/ is what the library notebooks export; README.md is what the index shows."
+"dark/ is what the library notebooks export; README.md is what the index shows, and the index keeps it."
 import os
 import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from conftest import ROOT
 
-from dark.paper.front import readme_text, run_index
+from dark.paper.front import readme_text
+from dark.paper.outputs import rerun, shown
 
 
 def export(folder):
@@ -53,5 +55,8 @@ def regenerated():
 
 @pytest.mark.skipif(regenerated(), reason="the results here are of your own making; make readme puts them there")
 def test_readme_is_in_sync_with_the_index():
-    made = readme_text(run_index(ROOT / "nbs" / "index.ipynb"), "nbs")
-    assert (ROOT / "README.md").read_text(encoding="utf-8") == made, "run: make readme"
+    index = ROOT / "nbs" / "index.ipynb"
+    made = rerun(index)
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme_text(made, "nbs"), "run: make readme"
+    kept = nbformat.read(index, as_version=4)
+    assert list(map(shown, kept.cells)) == list(map(shown, made.cells)), "run: make readme"

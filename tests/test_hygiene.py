@@ -2,6 +2,7 @@
 import shutil
 import subprocess
 
+import nbformat
 import pytest
 import rules
 from conftest import ROOT, dotted, library_notebooks, load, modules, pipeline_notebooks, project_files
@@ -160,6 +161,12 @@ def cleaned(path, folder):
 def test_notebooks_are_clean(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert [name(path) for path in NOTEBOOKS if cleaned(path, tmp_path / path.name) != path.read_bytes()] == []
+
+
+def test_notebooks_are_as_nbformat_writes_them():
+    "Else the next one who keeps an output changes every line."
+    written = {path: nbformat.writes(nbformat.from_dict(load(path))) + "\n" for path in NOTEBOOKS}
+    assert [name(path) for path, text in written.items() if text != path.read_text(encoding="utf-8")] == []
 
 
 def test_clean_rule_finds(tmp_path, monkeypatch):

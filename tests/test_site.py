@@ -11,6 +11,7 @@ from conftest import ROOT, library_notebooks, pipeline_notebooks
 from rules import section
 
 from dark.core.docstrings import comments_of
+from dark.paper.stages import Stage, title
 
 LOADED = re.compile(r'<(?:script|img|iframe|link rel="(?:stylesheet|icon|preconnect)")\b[^>]*?\s(?:src|href)="([^"]*)"')
 LINK = re.compile(r'<(?:a|img|script|link)\b[^>]*?\s(?:href|src)="([^"]*)"')
@@ -86,3 +87,11 @@ def test_every_symbol_is_there_with_the_comment_of_every_parameter(site):
             said = comments_of(thing).values() if callable(thing) else ()
             missing = [words for words in said if words.replace("`", "")[:40] not in shown.replace("`", "")]
             assert not missing, f"{name}: {missing}"
+
+
+def test_a_table_has_the_title_of_its_notebook(site):
+    for stem in ("60_table1_zero_shot", "67_table5_ablation"):
+        [made] = site.glob(f"figures/*/{stem}.html")
+        text = made.read_text(encoding="utf-8")
+        [heading] = re.findall(r"<h1[^>]*>(.*?)<", text)
+        assert heading == title(Stage(stem)) and f"nbs/paper/{stem}.html" in text

@@ -20,7 +20,7 @@ from ..core.repro import atomic_write
 from ..core.style import interval, markdown_table, metrics, probes
 from .claims import blank, claims
 from .orders import HEADS, head_order, registered_rows, sweep_orders
-from .report import css
+from .report import css, deeper
 from .stages import CLAIMS
 from .verdicts import not_run, phantom_only, real_profiles, released
 
@@ -324,5 +324,4 @@ def save_page(
         table.drop(columns="order").to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
     for suffix, text in (("md", page_markdown(table)), ("html", page_cards(table))):
         with atomic_write(folder / f"{CLAIMS}.{suffix}") as part:
-            deeper = text if folder == paths.figures else text.replace("../nbs/", "../../nbs/")
-            part.write_text(deeper, encoding="utf-8")
+            part.write_text(text if folder == paths.figures else deeper(text), encoding="utf-8")

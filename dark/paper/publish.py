@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from ..core import paths
 from ..core.ledger import Ledger
-from ..core.repro import atomic_write, sha256
-from .outputs import shown
+from ..core.repro import sha256
+from .outputs import put_shown, shown
 from .stages import CLAIMS, Stage, all_stages, execute, read_notebook, read_records
 
 # %% ../../nbs/lib/9_paper/12_publish.ipynb #ffc91273
@@ -27,7 +27,10 @@ def outputs_digest(
     profile: str,
 ) -> str:  # SHA-256
     "What the outputs of a stage belong to."
-    return Ledger(profile).digest(stage.stem) if stage.measures else sha256(paths.results(profile))
+    if stage.measures:
+        return Ledger(profile).digest(stage.stem)
+    made = paths.figures / f"{CLAIMS}.csv" if stage.stem.endswith(f"_{CLAIMS}") else paths.results(profile)
+    return sha256(made)
 
 # %% ../../nbs/lib/9_paper/12_publish.ipynb #e34b4041
 def shown_outputs(
@@ -47,19 +50,9 @@ def put_outputs(
     "Take the outputs of an executed copy; ValueError if it is of other code."
     injected = lambda cell: "tags" in cell.metadata and "injected-parameters" in cell.metadata["tags"]
     cells = [cell for cell in nbformat.read(copy, 4).cells if not injected(cell)]
-    raw = json.loads(notebook.read_text(encoding="utf-8"))
-    source = lambda cell: "".join(cell["source"])
-    if [source(cell) for cell in cells] != [source(cell) for cell in raw["cells"]]:
+    if [cell.source for cell in cells] != [cell.source for cell in nbformat.read(notebook, 4).cells]:
         raise ValueError(f"{copy.name} was executed from other cells than {notebook.name} has now: run the stage again")
-    count = 0
-    for cell, executed in zip(raw["cells"], cells):
-        if cell["cell_type"] == "code":
-            cell["outputs"] = shown_outputs(executed)
-            count += bool(cell["outputs"])
-    raw["metadata"]["dark"] = told
-    with atomic_write(notebook) as part:
-        part.write_text(nbformat.writes(nbformat.from_dict(raw)) + "\n", encoding="utf-8")
-    return count
+    return put_shown(notebook, list(map(shown_outputs, cells)), dark=told)
 
 # %% ../../nbs/lib/9_paper/12_publish.ipynb #565f038b
 def executed_copy(
@@ -97,15 +90,12 @@ def publish_stages() -> dict:  # stem -> what became of it
         for stage in bar:
             profile = stage.profiles[0]
             bar.set_description(stage.stem)
-            if stage.stem.endswith(f"_{CLAIMS}"):
-                endings[stage.stem] = "its page is figures/claims.md, whose links start there"
-                continue
-            digest = outputs_digest(stage, profile) if paths.results(profile).is_file() else ""
-            copy = executed_copy(stage, profile, Path(folder)) if digest else None
-            if copy is None or stage.measures and measured_by(stage, profile) != digest:
+            copy = executed_copy(stage, profile, Path(folder)) if paths.results(profile).is_file() else None
+            if copy is None or stage.measures and measured_by(stage, profile) != outputs_digest(stage, profile):
                 endings[stage.stem] = "kept as it was: no run of what is committed is here"
                 continue
-            cells = put_outputs(stage.notebook, copy, {"profile": profile, "digest": digest})
+            told = {"profile": profile, "digest": outputs_digest(stage, profile)}
+            cells = put_outputs(stage.notebook, copy, told)
             endings[stage.stem] = f"{cells} cells show something"
     return endings
 

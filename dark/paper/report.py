@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NUMBER', 'UNMEASURED', 'WIDEST', 'HEADINGS', 'css', 'template', 'readable_number', 'readable', 'PageText',
-           'column_kind', 'name_cells', 'page_text', 'table_text', 'embedded', 'first_sentences', 'told_of',
+           'column_kind', 'name_cells', 'page_text', 'deeper', 'table_text', 'embedded', 'first_sentences', 'told_of',
            'read_entry', 'part_of', 'summarise', 'page_html', 'write_page']
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #5a2b396a
@@ -117,6 +117,13 @@ def page_text(
     markdown.before_render_hooks.append(name_cells)
     return markdown(text)
 
+# %% ../../nbs/lib/9_paper/06_report.ipynb #a2ae8f95
+def deeper(
+    text: str,  # of a page in `figures`
+) -> str:
+    "The same page, to be read one folder deeper: its links to notebooks start there."
+    return text.replace("../nbs/", "../../nbs/")
+
 # %% ../../nbs/lib/9_paper/06_report.ipynb #ba8b9cc8
 def table_text(
     profile: str,
@@ -124,7 +131,7 @@ def table_text(
 ) -> str:  # Markdown; "" if there is no table
     "The table of a stage: its `.md`, which is written for people, or else its `.csv`; claims have one page for all."
     if stem.endswith(f"_{CLAIMS}") and (paths.figures / f"{CLAIMS}.md").is_file():
-        return (paths.figures / f"{CLAIMS}.md").read_text(encoding="utf-8").replace("](../", "](../../")
+        return deeper((paths.figures / f"{CLAIMS}.md").read_text(encoding="utf-8"))
     markdown, csv = (paths.figures / profile / f"{stem}{suffix}" for suffix in (".md", ".csv"))
     if markdown.is_file():
         return markdown.read_text(encoding="utf-8")
