@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NUMBER', 'UNMEASURED', 'WIDEST', 'HEADINGS', 'css', 'template', 'readable_number', 'readable', 'PageText',
-           'column_kind', 'name_cells', 'page_text', 'deeper', 'table_text', 'embedded', 'first_sentences', 'told_of',
-           'read_entry', 'part_of', 'summarise', 'page_html', 'write_page']
+           'column_kind', 'name_cells', 'page_text', 'deeper', 'table_text', 'embedded', 'first_sentences', 'origin',
+           'told_of', 'read_entry', 'part_of', 'summarise', 'page_html', 'write_page']
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #5a2b396a
 import base64
@@ -170,6 +170,13 @@ def first_sentences(
         first = f"{first} {sentence}"
     return first
 
+# %% ../../nbs/lib/9_paper/06_report.ipynb #4febf202
+def origin(
+    commit,  # of `read_run`; None if no run of this checkout made what is there
+) -> str:
+    "Whose results are shown of a stage that has not run here."
+    return f"commit {commit}" if commit else "another machine"
+
 # %% ../../nbs/lib/9_paper/06_report.ipynb #b724a2e0
 def told_of(
     told: dict,  # from `read_run`
@@ -182,7 +189,7 @@ def told_of(
         return f"Results of commit {commit}." if commit else "Results of code without a commit."
     why = ending or "never run"
     if shown and (commit or why.startswith(("never run", "not run"))):  # what failed here may have left something
-        return f"Results of {f'commit {commit}' if commit else 'another machine'}; here {why}."
+        return f"Results of {origin(commit)}; here {why}."
     return f"{why[0].upper()}{why[1:]}."
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #acba4494

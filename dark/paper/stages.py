@@ -260,7 +260,8 @@ def standing(
             changed.append(name)
     if measured != record["measured"]:
         changed.append("its measurements")
-    return f"stale: {', '.join(changed)} changed" if changed else "done"
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"stale: {', '.join(changed[:3])}{more} changed" if changed else "done"
 
 # %% ../../nbs/lib/9_paper/01_stages.ipynb #28007c06
 record_keys = {"key", "status", "detail", "seconds", "measured", "outputs"}
