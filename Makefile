@@ -14,7 +14,7 @@
 #   make outputs    run every library notebook, and those for readers, and keep what they show
 #   make pins       write the versions that are installed into constraints.txt
 #   make check-pins ask whether all of them are there, for this machine and for a Mac
-#   make publish    put what was run into notebooks, README, claims and reports
+#   make publish    put what was run into notebooks, README, the claims page and reports
 #   make promises   run the tests of bad input and write what they were told: figures/promises.csv
 #   make clean      remove what can be made again; downloads and the environment stay
 
@@ -114,6 +114,7 @@ outputs: $(STAMP)
 publish: $(STAMP)
 	.venv/bin/python -c "from dark.paper.publish import publish_stages; \
 	  print('\n'.join(f'{stem}: {told}' for stem, told in publish_stages().items()))"
+	.venv/bin/python -c "from dark.paper.publish import publish_reports; print('reports:', *publish_reports())"
 	.venv/bin/nbdev_clean
 	$(MAKE) readme
 

@@ -6,6 +6,7 @@ import pytest
 
 from dark.core import paths
 from dark.paper.publish import stale_outputs
+from dark.paper.report import deeper
 from dark.paper.stages import all_stages, read_notebook
 
 HOMES = ("phantom", "hc18", "sweeps", "speed")  # profiles with committed results
@@ -22,6 +23,17 @@ def outputs(stage):
 
 def test_outputs_are_of_the_committed_measurements():
     assert stale_outputs() == []
+
+
+def test_the_exceptions_are_stages_that_show_nothing():
+    stages = {stage.stem: stage for stage in all_stages()}
+    assert ELSEWHERE <= {*stages} and [stem for stem in ELSEWHERE if outputs(stages[stem])] == []
+
+
+def test_the_notebook_of_the_claims_shows_their_page():
+    page = (paths.figures / "claims.md").read_text(encoding="utf-8")
+    [shown] = [output for stage in all_stages() if stage.stem == "90_claims" for output in outputs(stage)]
+    assert "".join(shown["data"]["text/markdown"]) == deeper(page)
 
 
 @pytest.mark.parametrize("stage", SHOWING, ids=lambda stage: stage.stem)

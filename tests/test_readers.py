@@ -1,7 +1,9 @@
 "The two notebooks for readers run from top to bottom: what is drawn has no error, what is trained has learnt."
 import json
 import os
+import re
 
+import nbformat
 import pytest
 from conftest import ROOT, load
 from nbclient import NotebookClient
@@ -9,6 +11,7 @@ from nbformat.v4 import new_code_cell
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from dark.paper.outputs import shown
 from dark.paper.stages import SocketKernel, own_kernel
 
 TOLD = """print(json.dumps({"accuracy": accuracy["value"].to_dict(), "low": accuracy["low"].to_dict(),
@@ -45,6 +48,11 @@ def test_the_tutorial_ends_with_students_that_have_learnt(tmp_path):
     assert min(told["low"][who] for who in ("teacher", "by-fit", "student")) > 0.1, told  # chance is one of ten
     assert told["sizes"]["teacher"] > 20 * told["sizes"]["student"]
     assert list(tmp_path.iterdir()) == [] and not os.path.exists(told["folder"])  # it leaves nothing
+    kept = {cell.source: shown(cell) for cell in nbformat.read(ROOT / "nbs" / "tutorial.ipynb", 4).cells}
+    code = [cell for cell in ended.cells if cell.cell_type == "code"]
+    of_ledger = [cell for cell in code if re.search(r"\bledger( =|\))", cell.source)]
+    assert len(of_ledger) == 2
+    assert [shown(cell) for cell in of_ledger] == [kept[cell.source] for cell in of_ledger], "run: make outputs"
 
 
 @pytest.mark.parametrize("name", ["explore.ipynb", "tutorial.ipynb"])

@@ -94,4 +94,4 @@ def test_a_table_has_the_title_of_its_notebook(site):
         [made] = site.glob(f"figures/*/{stem}.html")
         text = made.read_text(encoding="utf-8")
         [heading] = re.findall(r"<h1[^>]*>(.*?)<", text)
-        assert heading == title(Stage(stem)) and f"nbs/paper/{stem}.html" in text
+        assert heading == f"{title(Stage(stem))} ({made.parent.name})" and f"nbs/paper/{stem}.html" in text

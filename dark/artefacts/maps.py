@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BROKEN', 'MARKED', 'DARK', 'SHUFFLED', 'VARIED', 'LEVELS', 'ASIDE', 'CHOSEN', 'match_share', 'table_plane',
            'figure_plane', 'caption_plane', 'table_map', 'figure_map', 'caption_map', 'markdown_map', 'table_lines',
-           'figure_lines', 'caption_lines']
+           'varied', 'figure_lines', 'caption_lines']
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #37e47aef
 from math import isfinite
@@ -19,7 +19,7 @@ from ..analyse.contrasts import paired_cases, students_told, study_scores
 from ..core.stats import holm, mean_sd_ci
 from ..core.style import colours, markdown_table, number, p_value, with_interval
 from ..recipe import ENDS, recipes
-from ..regimes import MAPPED, PLANE, SWEEP_STAGE, case_of, studies
+from ..regimes import MAPPED, PLANE, SWEEP_STAGE, Regime, case_of, studies
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #327e02d9
 def match_share(
@@ -101,7 +101,7 @@ def caption_plane(
     table, share = table_plane(ledger), match_share(ledger)
     best, broken = table.loc[table["avg"].idxmax()], table[table["broken"]]
     text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); "
-            f"hatched: not measured. Small names: recipes of the paper that end there, by another way if they start "
+            f"hatched: not measured. Small names: some recipes that end there, by another way if they start "
             f"elsewhere. Colours end {BROKEN} below the best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
             f"w_off {best['w_off']}. ")
     where = ", ".join(f"({line.w_diag}, {line.w_off})" for line in broken.itertuples())
@@ -251,6 +251,14 @@ def table_lines(
         students_told(ledger, "temperature")
     return pd.DataFrame(rows)
 
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #62678add
+def varied(
+    table: pd.DataFrame,  # of `table_lines`
+    study: str,  # of `CHOSEN`
+) -> bool:
+    "Is DARK measured at more than the value that the profile has anyway?"
+    return table.loc[(table["study"] == study) & (table["name"] == DARK), "value"].nunique() > 1
+
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #756664bf
 def figure_lines(
     ledger: pd.DataFrame,  # of profile sweeps
@@ -260,7 +268,9 @@ def figure_lines(
     fig, axes = plt.subplots(1, 3, figsize=(12, 4.4), sharey=True)
     for ax, (study, (field, what)), letter in zip(axes, CHOSEN.items(), "abc"):
         values = [getattr(regime, field) for regime in studies[study].regimes]
-        for k, name in enumerate(MAPPED):
+        if not varied(table, study):
+            ax.text(0.5, 0.5, f"measured at {getattr(Regime(), field):g} alone", transform=ax.transAxes, ha="center")
+        for k, name in enumerate(MAPPED if varied(table, study) else ()):
             own = table[(table["study"] == study) & (table["name"] == name)].sort_values("value")
             if len(own):
                 x = own["value"] * 1.045 ** (k - (len(MAPPED) - 1) / 2)  # beside one another, not on top
@@ -283,11 +293,12 @@ def caption_lines(
     table, told = table_lines(ledger), []
     for study in CHOSEN:
         own = table[table["study"] == study]
-        if len(own):
+        if varied(table, study):
             best = own.loc[own.groupby("value")["avg"].idxmax()]
             names = "; ".join(f"{name} at {', '.join(f'{value:g}' for value in lines['value'])}"
                               for name, lines in best.groupby("name", sort=False))
             told.append(f"{study.capitalize()}: {names} ({students_told(ledger, study).rstrip('.')})")
     return ("Test Avg of recipes over (a) the temperature of the teacher, (b) the batch, whose root the learning rate "
-            "goes with, (c) the length of the training; means over seeds with 95% t-intervals. Recipes without a "
-            f"teacher are the same at every temperature. Largest means, which need not be sure. {'. '.join(told)}.")
+            "goes with, (c) the length of the training; means over three seeds with 95% t-intervals. Recipes without a "
+            "teacher are the same at every temperature. "
+            + (f"Largest means, which need not be sure. {'. '.join(told)}." if told else "Nothing is varied yet."))

@@ -28,7 +28,7 @@ def best_weights(
     return chosen
 
 # %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #10a75297
-GROUPS = {"Schedules of the paper": SCHEDULES, "Controls of the mechanism": MECHANISM}
+GROUPS = {"Schedules": SCHEDULES, "Controls of the mechanism": MECHANISM}
 AGAINST = {"static": "static-kd", "anneal": "anneal-b2-e0"}  # column -> what is subtracted
 
 

@@ -87,6 +87,8 @@ def caption_rule(
     text = (f"Each mark is a regime ({len(table)} of {len(MAP)} are measured): what a strategy loses there to the best "
             f"of static-kd, anneal-b2-e0 and DARK, by their means over seeds. The rule chose {chosen}. "
             f"Mean loss: {lost}. ")
+    if (table["loss_rule"] < 0).any():
+        text += "Left of zero the rule chose by seed, and so did better than any one recipe. "
     told = [f"{line['strategy']} {with_interval(line, 'minus', 3)}"
             for line in strategies.dropna(subset="minus").to_dict("records")]
     return text + (f"Over the whole map the rule minus a fixed recipe: {'; '.join(told)} (95% t-intervals over seeds)."

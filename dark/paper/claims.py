@@ -291,11 +291,12 @@ def judge_harm(
     decides = tests[worst]
     shown = "; ".join(f"{b} {100 * t.difference:+.1f} points [{number(100 * t.low, 1)}, {number(100 * t.high, 1)}], "
                       f"Holm over 2 tests: {p_value(p)}" for (b, t), p in zip(tests.items(), adjusted))
-    return dict(ours=100 * decides.difference, low=100 * decides.low, high=100 * decides.high, unit="points",
+    return dict(ours=100 * decides.difference, low=100 * decides.low, high=100 * decides.high,
+                unit="points of confusions",
                 direction=found, where=f"stage 42_embeddings, profile {profile}", verdict=on_profile(profile, found),
                 reason=f"{found}: change of confusions with related classes since the sign change, DARK minus "
-                       f"zero-off: {shown}; {decides.n} seeds. *ours* is {worst}, whose interval reaches further "
-                       f"towards the margin of harm, {100 * margin:.0f} points")
+                       f"zero-off: {shown}; {decides.n} seeds. The value shown is that of {worst}, "
+                       f"whose interval reaches further towards the margin of harm, {100 * margin:.0f} points")
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #eaf5f17b
 def ask(

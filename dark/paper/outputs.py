@@ -13,12 +13,11 @@ from pathlib import Path
 
 import nbformat
 from fastcore.xtras import modified_env
-from joblib import Parallel, delayed
 from nbclient import NotebookClient
-from tqdm import tqdm
+from nbclient.exceptions import CellExecutionError
 
 from ..core import paths
-from ..core.repro import atomic_write
+from ..core.repro import atomic_write, remove_parts
 from .stages import SocketKernel, own_kernel
 
 # %% ../../nbs/lib/9_paper/09_outputs.ipynb #fe822377
@@ -40,18 +39,22 @@ def rerun(
     "The notebook with fresh outputs; an error in a cell is raised. What it exports stays as it is, too."
     notebook = nbformat.read(path, as_version=4)
     with own_kernel(), modified_env(IN_TEST="1"):  # nbdev's own sign that nothing is to be exported
+        # A kernel flushes when it likes: two pieces of one output are one output.
         client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
-                                kernel_manager_class=SocketKernel)
+                                kernel_manager_class=SocketKernel, coalesce_streams=True)
         return client.execute()
 
 # %% ../../nbs/lib/9_paper/09_outputs.ipynb #49aa8c39
 def put_shown(
     path: Path,  # of a notebook, changed in place
+    executed: list,  # its cells after a run
     outputs: list,  # of `shown`, for each cell
     **metadata,  # of the notebook, beside what it has
 ) -> int:  # cells that show something
-    "Replace the outputs of a notebook, and nothing else of its cells."
+    "Replace the outputs of a notebook, and nothing else of its cells; ValueError if it has other cells than those."
     raw = json.loads(path.read_text(encoding="utf-8"))
+    if ["".join(cell["source"]) for cell in raw["cells"]] != [cell.source for cell in executed]:
+        raise ValueError(f"{path.name} has other cells than those that were executed: run it again")
     for cell, told in zip(raw["cells"], outputs, strict=True):
         if cell["cell_type"] == "code":
             cell["outputs"] = told
@@ -67,23 +70,28 @@ def keep_outputs(
 ) -> int:  # cells that show something
     "Run a notebook and keep what visible cells show, if a second run or the last time showed the same, of no machine."
     told = lambda notebook: [json.dumps(shown(cell), sort_keys=True) for cell in notebook.cells]
-    known, texts = told(nbformat.read(path, as_version=4)), [told(rerun(path))]
-    if runs > 1 and texts[0] != known:
-        texts.append(told(rerun(path)))
+    try:
+        known, made = told(nbformat.read(path, as_version=4)), rerun(path)
+        texts = [told(made)]
+        if runs > 1 and texts[0] != known:
+            texts.append(told(rerun(path)))
+    except (CellExecutionError, nbformat.reader.NotJSONError) as error:
+        raise RuntimeError(f"{path.name} does not run, so its outputs stay as they were: {error}") from None
     local = re.compile(rf"{re.escape(str(Path.home()))}|{re.escape(tempfile.gettempdir())}|0x[0-9a-f]{{8}}")
     words = lambda text: re.sub(r'"image/png": "[^"]*"', "", text)  # in base64 a path can stand by chance
-    return put_shown(path, [json.loads(first) if {first} == set(others) and not local.search(words(first)) else []
-                            for first, *others in zip(texts[0], *texts, strict=True)])
+    return put_shown(path, made.cells, [json.loads(first) if {first} == set(others) and not local.search(words(first))
+                                        else [] for first, *others in zip(texts[0], *texts, strict=True)])
 
 # %% ../../nbs/lib/9_paper/09_outputs.ipynb #8d6a0b31
 READERS = {"explore.ipynb": 2, "tutorial.ipynb": 1}  # runs; the tutorial shows speeds, which never agree
 
 # %% ../../nbs/lib/9_paper/09_outputs.ipynb #1bd6b1ed
 def keep_all_outputs() -> None:
-    "Do so for every library notebook of the checkout, and for the two that are for readers; two at a time."
+    "Do so for every library notebook of the checkout, several at once, and for the two that are for readers, alone."
+    from dark.core.compute import in_parallel  # which loads torch
     folder = paths.root / "nbs"
-    found = [path for path in sorted((folder / "lib").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
-    jobs = [*((folder / name, runs) for name, runs in READERS.items()), *((path, 2) for path in found)]
-    ended = Parallel(n_jobs=2, return_as="generator_unordered")(delayed(keep_outputs)(*job) for job in jobs)
-    for _ in tqdm(ended, total=len(jobs), unit="notebook"):
-        pass
+    found = [path for path in sorted((folder / "lib").rglob("*.ipynb"))
+             if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    remove_parts(*found)
+    in_parallel(keep_outputs, [(path, 2) for path in found], "library notebooks")
+    in_parallel(keep_outputs, [(folder / name, runs) for name, runs in READERS.items()], "notebooks for readers")

@@ -26,7 +26,8 @@ from .verdicts import not_run, phantom_only, real_profiles, released
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #8cd3b9b8
 PUBLISHED = "published"  # what is printed, published or counted: no training
-COLUMNS = {PUBLISHED: "no training", "phantom": "drawn pictures", "sweeps": "fewest and most pairs",
+COLUMNS = {PUBLISHED: "no training", "phantom": "drawn pictures",
+           "sweeps": "drawn pictures with other pairs, teachers, students and weights",
            "hc18": "real frames", "paper": "the paper's data"}
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #a0b616a0
@@ -57,7 +58,9 @@ def in_word(
 WRITTEN = {  # unit of a judge -> factor, decimals, as the page writes it
     "difference in Avg": (100, 1, "points of Avg"), "difference in Brain F1": (100, 1, "points of F1"),
     "difference in HC18 validity (%)": (1, 1, "points of validity"), "points of Avg": (1, 1, "points of Avg"),
-    "points of validity": (1, 1, "points of validity"), "points": (1, 1, "points"), "percent": (1, 1, "%"),
+    "points of validity": (1, 1, "points of validity"), "points of brain F1": (1, 1, "points of brain F1"),
+    "points of confusions": (1, 1, "points of confusions"),
+    "percent": (1, 1, "%"),
     "difference in non-target correlation": (1, 3, "in correlation"), "fraction": (1, 3, ""), "Avg": (1, 3, ""),
     "benchmarks": (1, 0, "benchmarks"), "million": (1, 1, "million"), "GMAC": (1, 1, "GMAC"), "ms": (1, 1, "ms"),
     "times": (1, 1, "times"), "weight": (1, 1, ""), "difference of two losses": (1, 1, "between the two losses")}
@@ -214,14 +217,17 @@ PARTS = {  # heading -> what its ids look like, in order
     "Questions of reviewers and ours": ["P1", "R2", "H1"],
     "Hypotheses, written down before their runs": ["E[0-9]+", "S[0-9]+"],
     "Facts about the paper": ["F[0-9]+"], "Printed numbers": ["[a-z].*"]}
-WHOSE = {"the paper's claims": "CT", "our questions and hypotheses": "PRHES", "facts about the paper": "F"}  # letters
+WHOSE = {"the paper's claims": "CT", "reviewers' and our questions": "PRH", "hypotheses written down before": "ES",
+         "facts about the paper": "F"}  # letters
 NOTES_PAGE = """*found*: what is claimed is what we get. *opposed*: the opposite. *undecided*: neither is shown; look at
 the interval, since undecided is no evidence of equality. *not run*: what it needs. A dash: the profile does not ask
-that. Brackets are 95% intervals of one comparison at a time; verdicts are at p < 0.05 after Holm's adjustment within a
-profile, and on the phantom every measured setting of the processor must agree. (Table 1 adjusts for its own
-comparisons, so the same difference has another p there.) Where a value is a difference, what is subtracted from what
-stands after the claim. A printed number is *found* if ours agrees with it; *other data* means that its order among the
-recipes can be compared, and its value cannot."""
+that. Brackets are 95% intervals of one comparison at a time. Which of two models is better is decided at p < 0.05 after
+Holm's adjustment within a family of tests, which *Reasons and sources* names. Two rows can ask the same within
+different families, so that one is found and the other undecided; Table 1, too, adjusts for its own comparisons. E1 has
+no test: it is decided by its interval. On the phantom, such a verdict counts only if every measured setting of the
+processor gives it. Where a value is a difference, what is subtracted from what stands after the claim. A printed number
+is *found* if ours agrees with it; *other data* means that its order among the recipes can be compared, and its value
+cannot."""
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #7ead9b30
 def count_table(
@@ -257,6 +263,8 @@ def page_parts(
     parts, wide = [("How many", f"Columns: {what}.\n\n{NOTES_PAGE}", count_table(table))], wide_table(table)
     for title, forms in PARTS.items():
         shown = pd.concat([wide[wide["id"].str.fullmatch(form)] for form in forms])
+        if shown["printed"].str.startswith("registered").all():
+            shown = shown.rename(columns={"printed": "written down"})
         parts.append((title, "", shown.loc[:, shown.ne("–").any()]))
     return [*parts, ("Reasons and sources", "", reason_table(table))]
 

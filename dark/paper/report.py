@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NUMBER', 'UNMEASURED', 'WIDEST', 'HEADINGS', 'css', 'template', 'readable_number', 'readable', 'PageText',
-           'column_kind', 'name_cells', 'page_text', 'deeper', 'table_text', 'embedded', 'first_sentences', 'origin',
-           'told_of', 'read_entry', 'part_of', 'summarise', 'page_html', 'write_page']
+           'column_kind', 'name_cells', 'page_text', 'deeper', 'table_text', 'embedded', 'first_sentences',
+           'whose_results', 'is_shown', 'told_of', 'read_figure', 'read_entry', 'part_of', 'summarise', 'page_html',
+           'write_page']
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #5a2b396a
 import base64
@@ -21,6 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from ..core import paths
+from ..core.ledger import Ledger
 from ..core.repro import atomic_write
 from ..core.style import markdown_table
 from .provenance import duration, read_run, run_file
@@ -59,8 +61,8 @@ class PageText(mistune.HTMLRenderer):
         self.caption, self.above, self.first, self.captions = escape(title), level, None, []
 
     def text(self, text): return super().text(readable(text))
-    def link(self, text, url, title=None): return f"{text} ({escape(url)})"
-    def image(self, text, url, title=None): return text
+    def link(self, text, url, title=None): return f"{text} ({escape(url)})" if url.startswith("http") else text
+    def image(self, text, url, title=None): return ""  # pictures stand among the figures
 
     def heading(self, text, level, **attributes):
         if level == 1:
@@ -73,13 +75,15 @@ class PageText(mistune.HTMLRenderer):
         number = self.captions.count(self.caption)
         caption = f"{self.caption} ({number})" if number > 1 else self.caption
         name = escape(unescape(mistune.util.striptags(caption)))
+        # With long sentences a row becomes a card on a phone; a heading above says the caption already.
+        words, again = ' class="words"' if 'class="long"' in text else "", ' class="again"' if number == 1 else ""
         return (f'<div class="scroll" tabindex="0" role="group" aria-label="{name}">'
-                f"<table>\n<caption>{caption}</caption>\n{text}</table></div>\n")
+                f"<table{words}>\n<caption{again}>{caption}</caption>\n{text}</table></div>\n")
 
-    def table_cell(self, text, align=None, head=False, scope=None, kind=""):
+    def table_cell(self, text, align=None, head=False, scope=None, kind="", label=""):
         shown = "—" if text.strip() in UNMEASURED and not head else text
-        tag = f'th scope="{scope}"' if scope else "td"
-        return f'<{tag} class="{kind}">{shown}</{tag[:2]}>\n'
+        tag, told = f'th scope="{scope}"' if scope else "td", f' data-label="{label}"' if label else ""
+        return f'<{tag} class="{kind}"{told}>{shown}</{tag[:2]}>\n'
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #8ef18223
 def column_kind(
@@ -103,7 +107,8 @@ def name_cells(
             column = [row["children"][number] for row in body["children"]]
             kind = column_kind([other["text"].strip() for other in column])
             for other in column:
-                other["attrs"] |= {"kind": kind, "scope": None if number else "row"}
+                label = escape(cell["text"].strip()) if number else ""
+                other["attrs"] |= {"kind": kind, "scope": None if number else "row", "label": label}
             cell["attrs"] |= {"kind": kind, "scope": "col"}
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #07e729ac
@@ -170,12 +175,23 @@ def first_sentences(
         first = f"{first} {sentence}"
     return first
 
-# %% ../../nbs/lib/9_paper/06_report.ipynb #4febf202
-def origin(
-    commit,  # of `read_run`; None if no run of this checkout made what is there
+# %% ../../nbs/lib/9_paper/06_report.ipynb #72b1a9ab
+def whose_results(
+    told: dict,  # from `read_run`
+    stem: str,   # of a stage that is shown
 ) -> str:
-    "Whose results are shown of a stage that has not run here."
-    return f"commit {commit}" if commit else "another machine"
+    "Where the results of a stage are from."
+    ending, commit = (told[part][stem] if stem in told[part] else None for part in ("endings", "commits"))
+    return f"commit {commit}" if commit else "code without a commit" if ending == "done" else "another machine"
+
+# %% ../../nbs/lib/9_paper/06_report.ipynb #12b89f8c
+def is_shown(
+    profile: str,
+    stem: str,  # of a stage
+) -> bool:
+    "Is there something of a stage, perhaps of the checkout: a file, the claims page, or rows of the ledger?"
+    return (any((paths.figures / profile).glob(f"{stem}.*")) or bool(table_text(profile, stem))
+            or any(row["stage"] == stem for row in Ledger(profile).rows()))
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #b724a2e0
 def told_of(
@@ -186,29 +202,42 @@ def told_of(
     "Of which code the results of a stage are, and why it did not run here, if it did not."
     ending, commit = (told[part][stem] if stem in told[part] else None for part in ("endings", "commits"))
     if ending == "done":
-        return f"Results of commit {commit}." if commit else "Results of code without a commit."
+        return f"Results of {whose_results(told, stem)}."
     why = ending or "never run"
+    if shown and stem.endswith(f"_{CLAIMS}"):
+        return "One page for all profiles, made from their ledgers."
     if shown and (commit or why.startswith(("never run", "not run"))):  # what failed here may have left something
-        return f"Results of {origin(commit)}; here {why}."
+        return f"Results of {whose_results(told, stem)}; here {why}."
     return f"{why[0].upper()}{why[1:]}."
 
-# %% ../../nbs/lib/9_paper/06_report.ipynb #acba4494
+# %% ../../nbs/lib/9_paper/06_report.ipynb #9bd6a35a
+def read_figure(
+    profile: str,
+    name: str,   # of the file, without suffix
+    title: str,  # that stands for a missing caption
+) -> dict:  # source, width, height, alt, caption
+    "A picture of a stage as the page shows it."
+    folder = paths.figures / profile
+    file = folder / f"{name}.caption.md"
+    caption = file.read_text(encoding="utf-8") if file.is_file() else title
+    source, width, height = embedded(folder / f"{name}.png")
+    return {"source": source, "width": width, "height": height, "alt": first_sentences(caption),
+            "caption": page_text(caption, title, 3)}
+
+# %% ../../nbs/lib/9_paper/06_report.ipynb #549773f1
 def read_entry(
     profile: str,
     stem: str,    # of the notebook
     title: str,   # its heading
     status: str,  # from `told_of`
-) -> dict:  # "stem", "title", "status", "table" and "figure", HTML but for stem and title; empty if there is none
-    "What is shown of a stage."
-    folder, figure = paths.figures / profile, {}
-    if (folder / f"{stem}.png").is_file():
-        file = folder / f"{stem}.caption.md"
-        caption = file.read_text(encoding="utf-8") if file.is_file() else title
-        source, width, height = embedded(folder / f"{stem}.png")
-        figure = {"source": source, "width": width, "height": height, "alt": first_sentences(caption),
-                  "caption": page_text(caption, title, 3)}
-    return {"stem": stem, "title": title, "status": mistune.create_markdown()(status), "figure": figure,
-            "table": page_text(table_text(profile, stem), title, 3)}
+) -> dict:  # "stem", "title", "status", "table" and "figures", HTML but for stem and title; empty if there is none
+    "What is shown of a stage: its figure, those that its text shows, and its text."
+    text = table_text(profile, stem)
+    named = dict.fromkeys([stem, *re.findall(r"!\[[^]]*\]\(([\w.-]+)\.png\)", text)])
+    drawn = [name for name in named if (paths.figures / profile / f"{name}.png").is_file()]
+    figures = [read_figure(profile, name, title) for name in drawn]
+    return {"stem": stem, "title": title, "status": mistune.create_markdown()(status), "figures": figures,
+            "table": page_text(text, title, 3)}
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #b4e4c1de
 HEADINGS = {"claims": "What was found", "tables": "Tables", "figures": "Figures", "measurements": "What was measured"}
@@ -248,7 +277,18 @@ td.number, td.word, th.word[scope="row"] { white-space: nowrap; }
 figure { margin: .6rem 0 1rem; } img { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); }
 details { border-top: 1px solid var(--line); padding: .5rem 0; } summary { cursor: pointer; }
 summary h3 { display: inline; }
-@media (max-width: 45rem) { img { max-width: none; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
+.again { position: absolute; clip-path: inset(50%); } td[data-label]::before { display: none; }
+.scroll { position: relative; background: linear-gradient(90deg, var(--paper) 30%, transparent) left / 3rem 100%,
+          linear-gradient(-90deg, var(--paper) 30%, transparent) right / 3rem 100%,
+          linear-gradient(90deg, var(--line), transparent) left / 1rem 100%,
+          linear-gradient(-90deg, var(--line), transparent) right / 1rem 100%;
+          background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
+@media (max-width: 45rem) { img { max-width: none; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
+.words, .words tbody, .words tr, .words th, .words td { display: block; } .words thead { display: none; }
+.words tr { border-bottom: 2px solid var(--muted); padding: .4rem 0; }
+.words th, .words td { border: 0; padding: .1rem 0; }
+.words td[data-label]::before { display: inline; content: attr(data-label) ": "; color: var(--muted); }
+.words td.number { text-align: left; } }
 """
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #052715f1
@@ -277,12 +317,12 @@ template = """<!doctype html>
 {% if folded %}<summary><h3>{{ entry.title }}</h3></summary>{% else %}<h3>{{ entry.title }}</h3>{% endif %}
 <div class="status">{{ entry.status | safe }}
 Notebook: <a href="../../nbs/paper/{{ entry.stem }}.ipynb">{{ entry.stem }}</a>.</div>
-{% if part == "figures" and entry.figure %}<figure>
-<div class="scroll" tabindex="0" role="group" aria-label="{{ entry.title }}"><img src="{{ entry.figure.source }}"
-width="{{ entry.figure.width }}" height="{{ entry.figure.height }}" alt="{{ entry.figure.alt }}"></div>
-<figcaption>{{ entry.figure.caption | safe }}</figcaption>
+{% for figure in entry.figures if part == "figures" %}<figure>
+<div class="scroll" tabindex="0" role="group" aria-label="{{ entry.title }}"><img src="{{ figure.source }}"
+width="{{ figure.width }}" height="{{ figure.height }}" alt="{{ figure.alt }}"></div>
+<figcaption>{{ figure.caption | safe }}</figcaption>
 </figure>
-{% endif %}{% if home and entry.table and part == "figures" %}<details><summary>Numbers of this figure</summary>
+{% endfor %}{% if home and entry.table and part == "figures" %}<details><summary>Numbers of this figure</summary>
 {{ entry.table | safe }}</details>{% elif home %}{{ entry.table | safe }}{% endif %}
 </{{ "details" if folded else "article" }}>
 {% endfor %}</section>
@@ -314,7 +354,7 @@ def page_html(
 ) -> str:  # a whole page
     "The report of a profile."
     told = [read_entry(profile, *entry) for entry in entries]
-    parts = {part: [entry for entry in told if part_of(entry["stem"]) == part or part == "figures" and entry["figure"]]
+    parts = {part: [entry for entry in told if part_of(entry["stem"]) == part or part == "figures" and entry["figures"]]
              for part in HEADINGS}
     machine = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return machine.from_string(template).render(profile=profile, css=css, headings=HEADINGS, part_of=part_of,

@@ -32,7 +32,7 @@ from ..core.ledger import Ledger
 from ..core.repro import atomic_write, environment
 from .doctor import lacking_items, needed_items, refuse_conflicts
 from .provenance import code_commit, forecast, read_run, run_file, write_provenance
-from .report import origin, told_of, write_page
+from .report import is_shown, told_of, whose_results, write_page
 from .stages import (Stage, StageFailed, all_stages, check_parameters, collect_outputs, find_stage,
                                own_kernel, product_files, read_parameters, read_records, remove_outputs,
                                run_notebook, stage_key, standing, talks, title, write_records)
@@ -243,8 +243,7 @@ def write_report(self: Sequence):
     "Make `report.html` from what is there: no stage runs, and nothing has to have run here."
     told, entries = read_run(self.profile), []
     for stage in self.stages:
-        shown = any((paths.figures / self.profile).glob(f"{stage.stem}.*"))  # perhaps of the checkout
-        entries.append((stage.stem, title(stage), told_of(told, stage.stem, shown)))
+        entries.append((stage.stem, title(stage), told_of(told, stage.stem, is_shown(self.profile, stage.stem))))
     write_page(self.profile, entries)
 
 # %% ../../nbs/lib/9_paper/07_run.ipynb #1d51ca21
@@ -265,16 +264,15 @@ def table(
 @patch
 def outlook(self: Sequence) -> dict: # stem -> status
     "The status of each stage, those behind a stage that has to run included."
-    states, waiting, commits = {}, None, read_run(self.profile)["commits"]
-    made = {file.name.partition(".")[0] for file in product_files(self.profile)}
+    states, waiting, told = {}, None, read_run(self.profile)
     for stage in self.stages:
         state = self.standing(stage)
         state = f"stale: {waiting} comes first" if state == "done" and waiting else state
         # What needs data is tried every time, and nothing waits for it.
         if stage.measures and state != "done" and not state.startswith("not run") and not waiting:
             waiting = stage.stem
-        if state == "never run" and stage.stem in commits and (commits[stage.stem] or stage.stem in made):
-            state = f"never run here; what is shown is of {origin(commits[stage.stem])}"
+        if state == "never run" and stage.stem in told["commits"] and is_shown(self.profile, stage.stem):
+            state = f"never run here; what is shown is of {whose_results(told, stage.stem)}"
         states[stage.stem] = state
     return states
 
