@@ -116,7 +116,7 @@ def stale_outputs() -> list:  # sentences
         metadata = read_notebook(stage.notebook)["metadata"]
         told = metadata["dark"] if "dark" in metadata else None
         if told and not paths.results(told["profile"]).is_file():
-            found.append(f"{stage.stem} shows what {paths.from_root(paths.results(told['profile']))} held, which is gone")
+            found.append(f"{stage.stem} shows what {paths.from_root(paths.results(told['profile']))} held: it is gone")
         elif told and told["digest"] != outputs_digest(stage, told["profile"]):
             found.append(f"{stage.stem} shows something else than what is there now: make publish")
     return found

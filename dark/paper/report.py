@@ -29,7 +29,7 @@ from .provenance import duration, read_run, run_file
 from .stages import CLAIMS
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #5048f83e
-NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w|\.\d)")
+NUMBER = re.compile(r"(?<![\w.=])-?\d+(?:\.\d+)?(?!\w|\.\d)")
 UNMEASURED = ("", "–", "nan", "NaN", "None")  # how tables say that something was not measured
 
 # %% ../../nbs/lib/9_paper/06_report.ipynb #72770978
