@@ -98,9 +98,9 @@ def rendered(path) -> tuple:
 def result_page(path) -> str:
     "A table or a caption as the repository has it, under the title of the notebook that makes it."
     text = (ROOT / path).read_text(encoding="utf-8")
-    book = f"nbs/paper/{Path(path).name.partition('.')[0]}.ipynb"
     if path == "figures/claims.md":  # which has a title of its own
         return text
+    [book] = found("nbs/paper", f"{Path(path).name[:2]}_*.ipynb")
     what = f"{path.split('/')[1]}{', caption' * path.endswith('.caption.md')}"
     link = f"[{Path(book).stem}]({relpath(book, dirname(path))})"
     return f"# {first_words(book)[0]} ({what})\n\nMade by {link}.\n\n{text}"

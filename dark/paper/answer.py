@@ -124,20 +124,19 @@ def regime_words(
 def map_sentence(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:  # empty before it was measured
-    "Where on the map of regimes an interval of DARK lies above zero, where below, and where it does best and worst."
+    "Where on the map of regimes an interval of DARK lies above zero, where below, and where it does best."
     margins = {other: dark_margins(ledger, other) for other in ("static-kd", "anneal-b2-e0")}
     known = margins["static-kd"]
     if not known:
         return ""
     above, below = ([sum(map(side, held.values())) or "none" for held in margins.values()]
                     for side in (lambda margin: margin.low > 0, lambda margin: margin.high < 0))
-    best, worst = (take(known, key=lambda regime: known[regime].mean) for take in (max, min))
-    ends = [f"{regime_words(at)} ({interval(known[at].mean, known[at].low, known[at].high, 1)} points of Avg)"
-            for at in (best, worst)]
-    return (f"The map: {len(known)} of {len(MAP)} regimes are measured (numbers of pairs, teachers that learned from "
-            f"wrong captions, sizes of the student). DARK minus plain imitation lies above zero in {above[0]} of them "
-            f"and below in {below[0]}; minus the same schedule stopped at zero, in {above[1]} and {below[1]}. It does "
-            f"best with {ends[0]}, and worst with {ends[1]}.")
+    best = max(known, key=lambda regime: known[regime].mean)
+    largest = interval(known[best].mean, known[best].low, known[best].high, 1)
+    return (f"The map: {len(known)} of {len(MAP)} regimes are measured (pairs, misled teachers, sizes of the student). "
+            f"DARK minus plain imitation lies above zero in {above[0]} of them and below in {below[0]}; minus the same "
+            f"schedule stopped at zero, in {above[1]} and {below[1]}. Largest: {largest} points of Avg with "
+            f"{regime_words(best)}.")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #e39ed82a
 CAPACITY = "S9"  # the hypothesis that is the paper's own idea: a gap of capacity is where repulsion helps
@@ -153,9 +152,8 @@ def capacity_sentence(
         return ""
     large, small = (interval(known[at].mean, known[at].low, known[at].high, 1) for at in ends)
     verdict = table.loc[table["id"] == CAPACITY, "verdict"].iloc[0]
-    return (f"The gap of capacity: with {ends[0].pairs:,} pairs, DARK minus plain imitation is {large} points of Avg "
-            f"for the large student and {small} for the small one. That it grows with the gap was written down before, "
-            f"and is {verdict}.")
+    return (f"Along the gap of capacity this difference is {large} for the large student and {small} for the small "
+            f"one; that it grows was written down before, and is {verdict}.")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #f3dd7340
 def registered_sentence(
@@ -167,10 +165,9 @@ def registered_sentence(
     return f"Of {len(verdicts)} hypotheses that were written down before their runs: {told}."
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #36c0d237
-WORDS = ("*Drawn pictures* are made by a program, the phantom. *Validity*: the share of heads whose true circumference "
-         "is normal (2.5th to 97.5th centile) for the day that the model predicts. *Avg*: the mean of validity and "
-         "Class F1, both in the table below. A *point* is 0.01 of either. *Stopped at zero*: the same training, but "
-         "the weight of the other pairs ends at zero (anneal-b2-e0).")
+WORDS = ("*Drawn pictures* are made by a program, the phantom. *Validity* and *Avg* are explained below the table; a "
+         "*point* is 0.01 of either. *Stopped at zero*: the same training, but the weight of all other pairs ends at "
+         "zero (anneal-b2-e0).")
 
 
 def answer_text(
