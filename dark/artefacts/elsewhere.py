@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..core.ledger import NotMeasured
 from ..core.style import colours, interval, markdown_table, number, p_value
-from ..data.biometry import hc_chart, hc_mm, is_evaluated
+from ..data.biometry import hc_chart, hc_mm, hc_range, is_evaluated
 from ..evaluate.hc18 import BLIND, table_order
 from ..recipe import recipes
 
@@ -23,15 +23,15 @@ STAGE = "33_elsewhere"
 
 def frames_note(
     ledger,  # rows of the ledger
-) -> str:  # "n = 150 frames of 90 patients, part of FETAL_PLANES_DB: ..."
+) -> str:  # "n = 150 frames of 90 patients, ..."
     "On what the numbers rest."
     held = ledger[(ledger["stage"] == STAGE) & (ledger["name"] == "heads")].set_index("metric")
     told, patients = held.loc["elsewhere/part"], held.loc["elsewhere/patients"]
     text = f"n = {patients['n']:.0f} frames of {patients['value']:.0f} patients"
     if told["value"] == told["n"]:
         return f"{text} of FETAL_PLANES_DB"
-    return (f"{text}, part of FETAL_PLANES_DB: here are {told['value']:.0f} of its {told['n']:.0f} frames with "
-            "landmarks, not drawn at random")
+    return (f"{text}, heads of {hc_range[0]} to {hc_range[1]} mm among the {told['value']:.0f} frames with landmarks "
+            f"that are here, of FETAL_PLANES_DB's {told['n']:.0f}, not drawn at random")
 
 # %% ../../nbs/lib/8_artefacts/07_elsewhere.ipynb #fae8c822
 def table_elsewhere(

@@ -49,10 +49,10 @@ def figure_idea() -> plt.Figure:
         pull = np.where(held, on, off * shares / shares[~held].max() / 2.5)  # always weaker than the diagonal
         shown = ax.imshow(pull, cmap="PuOr", vmin=-1, vmax=1)
         ax.set(xticks=[], yticks=[], xlabel=f"captions\n{100 * progress:.0f} % of training",
-               title=f"{phase}: {off:+.1f}" if abs(off) > 1e-9 else f"{phase}: 0")
+               title=f"{phase}: weight {off:+.1f}" if abs(off) > 1e-9 else f"{phase}: weight 0")
         ax.spines[:].set_visible(True)
     axes[0].set_ylabel("images")
-    fig.suptitle("What the distillation term does to each similarity (the contrastive term goes on)", fontsize=10)
+    fig.suptitle("What distillation does to each similarity, by the weight of all pairs off the diagonal", fontsize=10)
     bar = fig.colorbar(shown, ax=axes, shrink=0.8, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["pushed away", "left alone", "pulled"])
     return fig

@@ -239,16 +239,15 @@ def caption_hc18(
 ) -> str:
     "Caption of the figure, from its values."
     value = ledger[ledger["seed"].isna()].drop_duplicates(["name", "metric"]).set_index(["name", "metric"])["value"]
-    facts = [f"at {tau} the target holds {100 * value[f'{PUBLISHED_TEACHER}, {tau}', 'p_target']:.1f} % of a row, and "
-             f"{value[f'{PUBLISHED_TEACHER}, {tau}', 'effective_captions']:.0f} of 175 captions are "
-             "effective (exp of entropy)"
-             for tau in ("tau=5", "tau=1")]
+    held = lambda tau, metric: value[f"{PUBLISHED_TEACHER}, {tau}", metric]
+    facts = [f"at {tau} the target holds {100 * held(tau, 'p_target'):.1f} % of a row, which spreads over "
+             f"{held(tau, 'effective_captions'):.0f} of 175 captions" for tau in ("tau=5", "tau=1")]
     seeds = int(ledger.loc[ledger["metric"] == "hc18/validity", "seed"].max()) + 1
-    return (f"(a) HC18 validity of students of the published FetalCLIP scores on the evaluated images, each predicted "
-            f"while its examination was held out: dots are {seeds} seeds, the tick their mean, the bar its 95% "
-            f"interval by bootstrap over examinations, given these students; dotted: the teacher on the same images, "
-            f"{100 * value[PUBLISHED_TEACHER, 'hc18/validity']:.2f} %. (b) True head circumference against the median "
-            f"predicted day of the seeds of {shown}; dashed: 2.5 and 97.5 centile, solid: median (WHO fetal growth "
-            f"charts). "
-            f"(c) Share of the teacher's softmax mass off the target that lies within k days of the target; "
-            f"{'; '.join(facts)}. Images and head circumferences: HC18, van den Heuvel 2018.")
+    return (f"(a) HC18 validity of students trained on FetalCLIP's published scores, on the evaluated images, each "
+            f"predicted while its examination was held out: dots are {seeds} seeds, the tick their mean, the bar its "
+            f"95% interval by bootstrap over examinations, given these students; dotted: the teacher on the same "
+            f"images, {100 * value[PUBLISHED_TEACHER, 'hc18/validity']:.2f} %. (b) True head circumference against the "
+            f"median predicted day of the seeds of {shown}; dashed: 2.5 and 97.5 centile, solid: median (WHO fetal "
+            f"growth charts). (c) Share of the teacher's softmax mass off the target that lies within k days of the "
+            f"target; {'; '.join(facts)} (exponential of the entropy). Images and head circumferences: HC18, van den "
+            "Heuvel 2018.")
