@@ -25,6 +25,11 @@ def test_the_answer_is_that_of_the_ledgers():
     assert front_answer() in README, "run: make readme"
 
 
+UNMOVED = {  # profile -> sentences that rest on other ledgers
+    "sweeps": ("In the setting of the table", "On real frames", "another hospital", "Not run"),
+    "hc18": ("pairs are few", "In the setting of the table", "pairs are many", "The map", "gap of capacity", "Not run")}
+
+
 @pytest.mark.parametrize("profile, name, metric, said", [
     ("sweeps", "dark-b2-e-0.8 pairs=1536", "avg", "few"), ("sweeps", "dark-b2-e-0.8 pairs=12288", "avg", "many"),
     ("hc18", "dark-b2-e-0.8 tau=5", "hc18/minus_static", "real frames")])
@@ -38,6 +43,7 @@ def test_a_sentence_changes_with_its_ledger_alone(profile, name, metric, said):
     changed = [at for at, (line, other) in enumerate(zip(new, old, strict=True)) if line != other]
     # The count, the sentence, the map, the hypotheses, and by Holm's adjustment perhaps another verdict.
     assert changed[0] == 0 and len(changed) <= 5 and any(said in new[at] for at in changed[1:])
+    assert not any(begin in new[at] for at in changed for begin in UNMOVED[profile])
     assert "better than plain imitation" in next(line for line in new if said in line)
 
 
@@ -70,7 +76,7 @@ def test_the_order_of_the_page():
 
 def test_the_answer_comes_early():
     "A screen of a desktop is about 800 pixels: 30 lines of 100 characters; the picture takes 15 of them."
-    for text, screens in (("**Repulsion", 1), ("| Model |", 2.5)):
+    for text, screens in (("**Repulsion", 1), ("| Model |", 2.2)):
         before = README[: README.index(text)]
         assert sum(1 + len(line) // 100 for line in before.splitlines() if line) + 15 < 30 * screens
 

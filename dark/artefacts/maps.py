@@ -299,6 +299,7 @@ def caption_lines(
                               for name, lines in best.groupby("name", sort=False))
             told.append(f"{study.capitalize()}: {names} ({students_told(ledger, study).rstrip('.')})")
     return ("Test Avg of recipes over (a) the temperature of the teacher, (b) the batch, whose root the learning rate "
-            "goes with, (c) the length of the training; means over three seeds with 95% t-intervals. Recipes without a "
+            "goes with, (c) the length of the training; means over "
+            f"{table['seeds'].max()} seeds with 95% t-intervals. Recipes without a "
             "teacher are the same at every temperature. "
             + (f"Largest means, which need not be sure. {'. '.join(told)}." if told else "Nothing is varied yet."))

@@ -48,8 +48,8 @@ SITUATIONS = {  # column and case of the claims page -> how the sentence begins
     ("phantom", ""): f"In the setting of the table below ({_own:,} drawn pictures, {{n}} seeds),",
     ("sweeps", f"{_many:,} pairs"): f"Where pairs are many ({_many:,} drawn pictures, {{n}} seeds),",
     ("hc18", ""): "On real frames ({n} of HC18, a public set of fetal heads; the real teacher's published scores)",
-    ("hc18", HOSPITAL): "On heads that another hospital scanned ({n} frames; five students, each trained on four "
-                       "fifths of HC18, answer together)"}
+    ("hc18", HOSPITAL): "On heads from another hospital ({n} frames; five students, of four fifths of HC18 each, "
+                       "answer together)"}
 IN_WORDS = {"C8": "plain imitation", "R3": "the same schedule stopped at zero"}  # claim -> in words
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #7e6b3cc1
@@ -117,7 +117,7 @@ def regime_words(
     regime: Regime,
 ) -> str:
     "A regime of the map in words."
-    who = "the true teacher" if not regime.misled else f"a teacher misled in {regime.misled:.0%} of the pictures"
+    who = "the true teacher" if not regime.misled else f"a {regime.misled:.0%} misled teacher"
     return f"{regime.pairs:,} pairs, {who}, {regime.student} student"
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #decd3f0d
@@ -133,10 +133,9 @@ def map_sentence(
                     for side in (lambda margin: margin.low > 0, lambda margin: margin.high < 0))
     best = max(known, key=lambda regime: known[regime].mean)
     largest = interval(known[best].mean, known[best].low, known[best].high, 1)
-    return (f"The map: {len(known)} of {len(MAP)} regimes are measured (pairs, misled teachers, sizes of the student). "
-            f"DARK minus plain imitation lies above zero in {above[0]} of them and below in {below[0]}; minus the same "
-            f"schedule stopped at zero, in {above[1]} and {below[1]}. Largest: {largest} points of Avg with "
-            f"{regime_words(best)}.")
+    return (f"The map (pairs, misled teachers, sizes of the student; {len(known)} of {len(MAP)} regimes): the interval "
+            f"of DARK minus plain imitation is above zero in {above[0]}, below in {below[0]}; minus the same schedule "
+            f"stopped at zero, in {above[1]} and {below[1]}. Largest: {largest} points of Avg ({regime_words(best)}).")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #e39ed82a
 CAPACITY = "S9"  # the hypothesis that is the paper's own idea: a gap of capacity is where repulsion helps
@@ -162,12 +161,11 @@ def registered_sentence(
     "What became of the hypotheses that were written down before their runs."
     verdicts = table.loc[table["id"].str.fullmatch("[ES][0-9]+"), "verdict"].str.partition(":")[0]
     told = ", ".join(f"{(verdicts == word).sum()} {word}" for word in ("found", "opposed", "undecided", "not run"))
-    return f"Of {len(verdicts)} hypotheses that were written down before their runs: {told}."
+    return f"Of {len(verdicts)} hypotheses written down before their runs: {told}."
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #36c0d237
-WORDS = ("*Drawn pictures* are made by a program, the phantom. *Validity* and *Avg* are explained below the table; a "
-         "*point* is 0.01 of either. *Stopped at zero*: the same training, but the weight of all other pairs ends at "
-         "zero (anneal-b2-e0).")
+WORDS = ("*Drawn pictures* are made by a program, the phantom. *Validity* and *Avg*: see below the table; a *point* is "
+         "0.01. *Stopped at zero*: the weight of all other pairs ends at 0 (anneal-b2-e0).")
 
 
 def answer_text(
