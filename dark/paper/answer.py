@@ -133,7 +133,7 @@ def map_sentence(
                     for side in (lambda margin: margin.low > 0, lambda margin: margin.high < 0))
     best = max(known, key=lambda regime: known[regime].mean)
     largest = interval(known[best].mean, known[best].low, known[best].high, 1)
-    return (f"The map (pairs, misled teachers, sizes of the student; {len(known)} of {len(MAP)} regimes): the interval "
+    return (f"The map (pairs, misled teachers, student sizes; {len(known)} of {len(MAP)} regimes): the interval "
             f"of DARK minus plain imitation is above zero in {above[0]}, below in {below[0]}; minus the same schedule "
             f"stopped at zero, in {above[1]} and {below[1]}. Largest: {largest} points of Avg ({regime_words(best)}).")
 
