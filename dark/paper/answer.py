@@ -151,8 +151,8 @@ def capacity_sentence(
         return ""
     large, small = (interval(known[at].mean, known[at].low, known[at].high, 1) for at in ends)
     verdict = table.loc[table["id"] == CAPACITY, "verdict"].iloc[0]
-    return (f"Along the gap of capacity, at {ends[0].pairs:,} pairs, this is {large} for the large student and {small} for "
-            f"the small one; that it grows was written down before, and is {verdict}.")
+    return (f"Along the gap of capacity, at {ends[0].pairs:,} pairs, this is {large} for the large student and {small} "
+            f"for the small one; that it grows was written down before, and is {verdict}.")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #f3dd7340
 def registered_sentence(
