@@ -19,7 +19,7 @@ from ..analyse.contrasts import paired_cases, students_told, study_scores
 from ..core.stats import holm, mean_sd_ci
 from ..core.style import colours, markdown_table, number, p_value, with_interval
 from ..recipe import ENDS, recipes
-from ..regimes import MAPPED, PLANE, SWEEP_STAGE, Regime, case_of, studies
+from ..regimes import AGAINST, MAPPED, PLANE, SWEEP_STAGE, Regime, case_of, studies
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #327e02d9
 def match_share(
@@ -236,20 +236,27 @@ CHOSEN = {"temperature": ("tau", "temperature of the teacher"), "batch": ("batch
 
 def table_lines(
     ledger: pd.DataFrame,  # of profile sweeps
-) -> pd.DataFrame:  # study, value, name, seeds, avg, low, high
+) -> pd.DataFrame:  # study, value, name, seeds, avg, low, high, and the same of minus_static and minus_anneal
     "Avg of every recipe over the field that a study varies; NotMeasured if no study has a student."
     scores, rows = study_scores(ledger), []
     for study, (field, _) in CHOSEN.items():
+        own = scores[scores.index.isin(studies[study].seeds)]
         for name in MAPPED:
             for regime in studies[study].regimes:
                 case = case_of(name, regime, 0).name
-                if case in scores:
-                    spread = mean_sd_ci(scores.loc[scores.index.isin(studies[study].seeds), case].dropna())
-                    rows.append({"study": study, "value": getattr(regime, field), "name": name, "seeds": spread.n,
-                                 "avg": spread.mean, "low": spread.low, "high": spread.high})
+                if case in own:
+                    spread = mean_sd_ci(own[case].dropna())
+                    line = {"study": study, "value": getattr(regime, field), "name": name, "seeds": spread.n,
+                            "avg": spread.mean, "low": spread.low, "high": spread.high}
+                    for what, other in AGAINST.items():
+                        test = paired_cases(own, case, case_of(other, regime, 0).name)
+                        line |= {f"minus_{what}": test.difference, f"minus_{what}_low": test.low,
+                                 f"minus_{what}_high": test.high}
+                    rows.append(line)
     if not rows:
         students_told(ledger, "temperature")
     return pd.DataFrame(rows)
+
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #62678add
 def varied(
@@ -259,38 +266,50 @@ def varied(
     "Is DARK measured at more than the value that the profile has anyway?"
     return table.loc[(table["study"] == study) & (table["name"] == DARK), "value"].nunique() > 1
 
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #3d1e7a52
+def _draw_line(ax, own, column, beside, tint, label):
+    "One line with intervals; `beside` moves it to the side of the others."
+    ends = [f"{column}_low", f"{column}_high"] if column != "avg" else ["low", "high"]
+    x = own["value"] * 1.045 ** beside
+    ax.vlines(x, *own[ends].to_numpy().T, color=tint, lw=2.5, alpha=0.4)
+    ax.plot(x, own[column], "-o", color=tint, ms=4, lw=1.4, label=label)
+
+
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #756664bf
 def figure_lines(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> plt.Figure:
-    "Avg of every recipe over temperature, batch and length, with 95% intervals over seeds."
+    "Avg of every recipe, and what DARK adds to others, over temperature, batch and length, with 95% intervals."
     table = table_lines(ledger)
-    fig, axes = plt.subplots(1, 3, figsize=(12, 4.4), sharey=True)
-    for ax, (study, (field, what)), letter in zip(axes, CHOSEN.items(), "abc"):
+    fig, axes = plt.subplots(2, 3, figsize=(12, 7.6), sharex="col", sharey="row")
+    for (ax, low), (study, (field, what)), letters in zip(axes.T, CHOSEN.items(), ("ad", "be", "cf")):
         values = [getattr(regime, field) for regime in studies[study].regimes]
         if not varied(table, study):
             ax.text(0.5, 0.5, f"measured at {getattr(Regime(), field):g} alone", transform=ax.transAxes, ha="center")
         for k, name in enumerate(MAPPED if varied(table, study) else ()):
             own = table[(table["study"] == study) & (table["name"] == name)].sort_values("value")
             if len(own):
-                x = own["value"] * 1.045 ** (k - (len(MAPPED) - 1) / 2)  # beside one another, not on top
-                ax.vlines(x, own["low"], own["high"], color=colours[name], lw=2.5, alpha=0.4)
-                ax.plot(x, own["avg"], "-o", color=colours[name], ms=4, lw=1.4, label=name)
-        ax.set(xscale="log", xlabel=what, title=f"({letter}) {study}")
-        ax.set_xticks(values, labels=[f"{value:g}" for value in values])
-        ax.minorticks_off()
-        ax.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("test Avg")
-    handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels())}
+                _draw_line(ax, own, "avg", k - (len(MAPPED) - 1) / 2, colours[name], name)
+            for beside, (column, other) in zip((-0.5, 0.5), AGAINST.items() if name == DARK else ()):
+                _draw_line(low, own, f"minus_{column}", beside, colours[other], other)
+        low.axhline(0, color="black", lw=0.8, zorder=0)
+        ax.set(xscale="log", title=f"({letters[0]}) {study}")
+        low.set(xlabel=what, title=f"({letters[1]}) DARK minus {' and '.join(AGAINST.values())}")
+        low.set_xticks(values, labels=[f"{value:g}" for value in values])
+        for one in (ax, low):
+            one.minorticks_off()
+            one.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel("test Avg")
+    axes[1, 0].set_ylabel("difference in test Avg")
+    handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels())}
     fig.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
     return fig
 
-# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #8abb1e3b
-def caption_lines(
-    ledger: pd.DataFrame,  # of profile sweeps
-) -> str:
-    "Caption: which recipe is best at each value."
-    table, told = table_lines(ledger), []
+
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #5c0f9be1
+def _best_told(table, ledger):
+    "Which recipe has the largest mean at which value, study by study."
+    told = []
     for study in CHOSEN:
         own = table[table["study"] == study]
         if varied(table, study):
@@ -298,8 +317,28 @@ def caption_lines(
             names = "; ".join(f"{name} at {', '.join(f'{value:g}' for value in lines['value'])}"
                               for name, lines in best.groupby("name", sort=False))
             told.append(f"{study.capitalize()}: {names} ({students_told(ledger, study).rstrip('.')})")
-    return ("Test Avg of recipes over (a) the temperature of the teacher, (b) the batch, whose root the learning rate "
-            "goes with, (c) the length of the training; means over "
-            f"{table['seeds'].max()} seeds with 95% t-intervals. Recipes without a "
-            "teacher are the same at every temperature. "
-            + (f"Largest means, which need not be sure. {'. '.join(told)}." if told else "Nothing is varied yet."))
+    return f"Largest means, which need not be sure. {'. '.join(told)}." if told else "Nothing is varied yet."
+
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #8abb1e3b
+def caption_lines(
+    ledger: pd.DataFrame,  # of profile sweeps
+) -> str:
+    "Caption: which recipe is best at each value, and where DARK's margin lies above zero, and where below."
+    table, told = table_lines(ledger), []
+    own = table[(table["name"] == DARK) & table["study"].map(lambda study: varied(table, study))]
+    for column, other in AGAINST.items():
+        sides = []
+        for side, lines in (("above", own[own[f"minus_{column}_low"] > 0]),
+                            ("below", own[own[f"minus_{column}_high"] < 0])):
+            where = [f"{study} {', '.join(f'{value:g}' for value in held['value'])}"
+                     for study, held in lines.groupby("study", sort=False)]
+            told_where = f" ({'; '.join(where)})" if where else ""
+            sides.append(f"{side} zero at {len(lines)} of {len(own)} values{told_where}")
+        told.append(f"minus {other} its interval lies {', '.join(sides)}")
+    return (f"Test Avg of recipes over (a) the temperature of the teacher, (b) the batch, whose root the learning rate "
+            f"goes with, (c) the length of the training in epochs; means over {table['seeds'].max()} seeds with 95% "
+            f"t-intervals. Recipes without a teacher are the same at every temperature. {_best_told(table, ledger)} "
+            f"(d-f) {DARK} minus static-kd and minus anneal-b2-e0, paired by seed, each by itself, with no adjustment: "
+            f"{'; '.join(told)}. Every panel repeats the setting of the other studies: temperature {Regime().tau:g}, "
+            f"{Regime().batch} pairs, {Regime().epochs} epochs.")
+

@@ -274,7 +274,7 @@ def needs(
 ) -> str:
     "What a printed number takes that has not been measured."
     if line["column"].startswith("iphone"):
-        return "an iPhone and stage 43_coreml"
+        return "a time of an iPhone in data/devices"
     if line["item"] == "device" or line["column"] == "parameters":
         counted = line["row"] in PUBLIC and line["column"] == "parameters"
         return "stage 45_zero_shot_real" if counted else "stage 43_coreml"
