@@ -40,7 +40,7 @@ MOMENTS = ("Imitate", "Let go", "Repel")
 
 
 def figure_idea() -> plt.Figure:
-    "A similarity matrix three times, coloured by what the loss does to each similarity."
+    "A similarity matrix three times, coloured by the weight that the teacher's term gives to each pair."
     style()
     shares, fig = made_up_shares(), plt.figure(figsize=(9, 3.4))
     axes = fig.subplots(1, 3)
@@ -52,9 +52,9 @@ def figure_idea() -> plt.Figure:
                title=f"{phase}: weight {off:+.1f}" if abs(off) > 1e-9 else f"{phase}: weight 0")
         ax.spines[:].set_visible(True)
     axes[0].set_ylabel("images")
-    fig.suptitle("What distillation does to each similarity, by the weight of all pairs off the diagonal", fontsize=10)
+    fig.suptitle("What the teacher's term asks of each pair, by the weight of all pairs off the diagonal", fontsize=10)
     bar = fig.colorbar(shown, ax=axes, shrink=0.8, ticks=[-1, 0, 1])
-    bar.ax.set_yticklabels(["pushed away", "left alone", "pulled"])
+    bar.ax.set_yticklabels(["repelled", "left out", "imitated"])
     return fig
 
 # %% ../../nbs/lib/8_artefacts/13_idea.ipynb #1fc7910a

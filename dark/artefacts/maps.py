@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BROKEN', 'MARKED', 'DARK', 'SHUFFLED', 'VARIED', 'LEVELS', 'ASIDE', 'CHOSEN', 'match_share', 'table_plane',
-           'figure_plane', 'caption_plane', 'table_map', 'figure_map', 'caption_map', 'markdown_map', 'table_lines',
-           'varied', 'figure_lines', 'caption_lines']
+           'figure_plane', 'markdown_plane', 'caption_plane', 'table_map', 'figure_map', 'caption_map', 'markdown_map',
+           'table_lines', 'varied', 'figure_lines', 'caption_lines']
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #37e47aef
 from math import isfinite
@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from ..analyse.contrasts import paired_cases, students_told, study_scores
 from ..core.stats import holm, mean_sd_ci
@@ -65,7 +66,8 @@ def figure_plane(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> plt.Figure:
     "Mean Avg over the ends of the two weights, where the recipes of the paper end, and where the pull turns round."
-    table, (on, off), share = table_plane(ledger), ENDS, match_share(ledger)
+    table, (on, off), share, scores = table_plane(ledger), ENDS, match_share(ledger), study_scores(ledger)
+    own = scores[scores.index.isin(studies["plane"].seeds)].mean().reindex(MARKED)
     fig, ax = plt.subplots(figsize=(7.4, 6.4))
     cells = np.full((len(off), len(on)), np.nan)
     for line in table.to_dict("records"):
@@ -78,9 +80,10 @@ def figure_plane(
             continue
         tint = "white" if shown.norm(value) < 0.55 else "black"
         ends = [recipes[name].diag[1] == on[x] and recipes[name].off_diag[1] == off[y] for name in MARKED]
-        names = "\n".join(name for name, here in zip(MARKED, ends) if here)
-        ax.text(x, y + 0.18, number(value, 3), ha="center", va="center", color=tint)
-        ax.text(x, y - 0.2, names, ha="center", va="center", color=tint, fontsize=7)
+        names = "\n".join(f"{name} {number(own[name], 3)}" for name, here in zip(MARKED, ends) if here)
+        ground = [withStroke(linewidth=3, foreground=shown.cmap(shown.norm(value)))]  # no line crosses a number
+        ax.text(x, y + 0.18, number(value, 3), ha="center", va="center", color=tint, path_effects=ground)
+        ax.text(x, y - 0.2, names, ha="center", va="center", color=tint, fontsize=6)
     if isfinite(share):
         weights = np.linspace(on[0] - 1, on[-1] + 1, 200)
         ax.plot(_place(weights, on), _place(-(1 + weights * share) / (1 - share), off), color="#D55E00",
@@ -93,6 +96,20 @@ def figure_plane(
     fig.colorbar(shown, ax=ax, label="test Avg, mean over seeds", extend="min", shrink=0.85)
     return fig
 
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #7a90c1d0
+def markdown_plane(
+    ledger: pd.DataFrame,  # of profile sweeps
+) -> str:
+    "The table for people: a row a cell."
+    shown = [{"w_diag ends at": line["w_diag"], "w_off ends at": line["w_off"], "seeds": line["seeds"],
+              "Avg [95%]": with_interval(line, "avg", 3),
+              "minus static-kd [95%]": with_interval(line, "minus_static", 3),
+              "p (Holm)": f"{p_value(line['p_static'])} ({p_value(line['p_holm_static'])})",
+              "beyond the line": "yes" if line["beyond"] else "no", "breaks": "yes" if line["broken"] else "no"}
+             for line in table_plane(ledger).to_dict("records")]
+    return markdown_table(pd.DataFrame(shown))
+
+
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #1ba40233
 def caption_plane(
     ledger: pd.DataFrame,  # of profile sweeps
@@ -101,8 +118,9 @@ def caption_plane(
     table, share = table_plane(ledger), match_share(ledger)
     best, broken = table.loc[table["avg"].idxmax()], table[table["broken"]]
     text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); "
-            f"hatched: not measured. Small names: some recipes that end there, by another way if they start "
-            f"elsewhere. Colours end {BROKEN} below the best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
+            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: recipes that end there, "
+            f"with their own mean, which is another if they start elsewhere. Colours end {BROKEN} below the best. "
+            f"Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
             f"w_off {best['w_off']}. ")
     where = ", ".join(f"({line.w_diag}, {line.w_off})" for line in broken.itertuples())
     text += (f"The map breaks (more than {BROKEN} below the best) in {len(broken)} of {len(table)} cells: {where}. "
@@ -219,14 +237,16 @@ def markdown_map(
 ) -> str:
     "The table for people."
     table, field = table_map(ledger, study, against), VARIED[study]
-    shown = [{"recipe": line["recipe"], "pairs": line["pairs"], field: line[field]}
+    shown = [{"recipe": line["recipe"], "pairs": f"{line['pairs']:,}",
+              field: f"{line[field]:.0%}" if field == "misled" else line[field]}
              | ({"truth": number(line["truth"], 2)} if study == "truth" else {})
              | {"seeds": line["seeds"], "Avg": number(line["avg"], 3), against: number(line["against"], 3),
               "difference": with_interval(line | {"difference_low": line["low"], "difference_high": line["high"]},
                                           "difference", 3),
               "p (Holm)": f"{p_value(line['p'])} ({p_value(line['p_holm'])})"} for line in table.to_dict("records")]
     head = f"### {studies[study].asks} Minus {against}\n\n"
-    return f"{head}{markdown_table(pd.DataFrame(shown))}\n{students_told(ledger, study)}\n" if shown else (
+    told = f"{students_told(ledger, study)} Among them are those of no-kd and zero-off, which are not in this table."
+    return f"{head}{markdown_table(pd.DataFrame(shown))}\n{told}\n" if shown else (
         f"{head}No regime has both yet. {students_told(ledger, study)}\n")
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #cac7cb75

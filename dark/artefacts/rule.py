@@ -84,8 +84,11 @@ def caption_rule(
     chosen = "; ".join(f"{name}{', by seed,' * (' or ' in name)} in {n}"
                        for name, n in table["chosen"].value_counts().items())
     lost = "; ".join(f"{name} {number(mean['loss_' + name], 3)}" for name in STRATEGIES)
+    never = [name for name in FIXED if not table["chosen"].str.contains(name, regex=False).any()]
     text = (f"Each mark is a regime ({len(table)} of {len(MAP)} are measured): what a strategy loses there to the best "
-            f"of static-kd, anneal-b2-e0 and DARK, by their means over seeds. The rule chose {chosen}. "
+            f"of static-kd, anneal-b2-e0 and DARK, by their means over seeds. The rule chose {chosen}"
+            f"{', ' + ' and '.join(never) + ' never' if never else ''}: truth lies between "
+            f"{number(table['truth'].min(), 2)} and {number(table['truth'].max(), 2)}. "
             f"Mean loss: {lost}. ")
     if (table["loss_rule"] < 0).any():
         text += "Left of zero the rule chose by seed, and so did better than any one recipe. "
@@ -99,7 +102,7 @@ def markdown_rule(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:
     "The table for people: a row a regime."
-    shown = [{"pairs": line["pairs"], "captions misled": f"{line['misled']:.0%}", "student": line["student"],
+    shown = [{"pairs": f"{line['pairs']:,}", "captions misled": f"{line['misled']:.0%}", "student": line["student"],
               "seeds": line["seeds"], "truth": number(line["truth"], 2), "the rule chose": line["chosen"]}
              | {name: number(line[name], 3) for name in STRATEGIES} for line in table_rule(ledger).to_dict("records")]
     return f"### A rule from a measurement\n\n{markdown_table(pd.DataFrame(shown))}"

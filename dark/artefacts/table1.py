@@ -18,7 +18,7 @@ from ..core.style import colours, main_metric, markdown_table, metrics, number, 
 
 # %% ../../nbs/lib/8_artefacts/01_table1.ipynb #e08826bf
 baseline = "static-kd"  # the recipe that the others are tested against
-# What DARK is tested against too, neither of which repels: one never imitates non-targets, the other as DARK does.
+# What DARK is tested against too, neither of which repels: one never imitates non-targets, the other longer than DARK.
 controls = {"vs_zero_off": "zero-off", "vs_anneal": "anneal-b2-e0"}
 published = {"FetalCLIP": "recomputed from published outputs"}  # name -> source
 constant = {"constant": "this run"}
@@ -227,7 +227,7 @@ notes = """Scores are test scores of the last epoch; ± is the standard deviatio
 intervals (over seeds; for single models, of the bootstrap). Class F1 = (5 · five-plane F1 + 3 · brain F1) / 8;
 Avg = (Class F1 + validity) / 2.
 Tests on {tested}: *minus static-kd*, *minus zero-off* (which never imitates non-targets), *minus anneal-b2-e0* (which
-imitates them as DARK does, and ends at zero: is it the negative sign that helps?) and *minus teacher* are t-tests
+imitates them longer than DARK, and ends at zero: does the negative end help?) and *minus teacher* are t-tests
 paired by seed; a published teacher is one value, and *minus teacher* a one-sample test there. Holm p, in parentheses:
 adjusted within *minus static-kd* and within *minus teacher*; those of the controls are not adjusted here, but on the
 claims page (R1, R3). {seeds} seeds.

@@ -75,30 +75,32 @@ def table_3(
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #878e8b93
 hc18 = get_profile("hc18")
-NOTES_3 = f"""Validity of a student is its mean over seeds. Brackets: 95%, bootstrap over examinations.
-p: sign-flip permutation test of the same difference over the same groups, in parentheses after Holm's adjustment over
-all objectives. Both are conditional on the trained students: other seeds are not in them. *Most seeds* counts images
-by the verdict of most seeds, with McNemar's exact p: another statistic, unadjusted, which takes images as independent.
+NOTES_3 = f"""Validity of a student is its mean over seeds. Brackets: 95%, bootstrap over examinations. p: sign-flip
+permutation test of the same difference over the same groups, in parentheses after Holm's adjustment over all
+objectives. Both are conditional on the trained students: other seeds are not in them. *Most seeds* counts images by
+the verdict of most seeds, with McNemar's exact p: another statistic, unadjusted, which takes images as independent.
 *Other folds* leaves out the first fold: the student's shape was settled with its held-out validity in sight.
 Differences to static-kd are at the same tau and share where there is one, else (*no-kd*, *supervised*) at
-tau={hc18.taus[0]:g}.
-Epochs and learning rate were chosen by the distance to the teacher's day on inner splits, averaged over
-{", ".join(hc18.choosers)} at tau={hc18.taus[0]:g}; every other row runs with the settings chosen for these.
-*anneal-b2-e0* never repels and imitates longer than DARK; *dark-clipped* is DARK with its weight cut off at zero;
-*dark-permuted* is DARK with the teacher's other days in random order, anew in each step, and *dark-repel-permuted*
-has them so only while it repels. *On 50 %*: trained on that share of the training examinations, in as many steps.
-*median day* and *pixel spacing alone* look at no picture; *supervised by true HC* is the only row given labels: a
-reference at the same settings, no upper bound.
+tau={hc18.taus[0]:g}. Epochs and learning rate were chosen by the distance to the teacher's day on inner splits,
+averaged over {", ".join(hc18.choosers)} at tau={hc18.taus[0]:g}; every other row runs with the settings chosen for
+these. The hard target of all students is the teacher's first choice of a day, not the true age: *no-kd* learns from it
+alone, *soft-only* from the teacher's whole row alone, the others from both. *From phantom*: begins with the weights of
+a student of drawn pictures. *Days to the teacher*: mean distance of the two predicted days. *Error of implied HC*:
+mean distance of the true head circumference from the median one at the predicted day. *anneal-b2-e0* never repels and
+imitates longer than DARK; *dark-clipped* is DARK with its weight cut off at zero; *dark-permuted* is DARK with the
+teacher's other days in random order, anew in each step, and *dark-repel-permuted* has them so only while it repels.
+*On 50 %*: trained on that share of the training examinations, in as many steps. *median day* and *pixel spacing alone*
+look at no picture; *supervised by true HC* is the only row given labels: a reference at the same settings, no upper
+bound.
 """
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #164e9969
 WOMEN_3 = """HC18's file names tell which images are of one examination: 806 examinations in these 999 images. Its
 authors count 551 women, in these images and those of their test set together (van den Heuvel 2018); which examinations
-are of one woman is not published. Two things follow. A student may have been trained on another examination, at another
-age, of a woman whom it is tested on, which could flatter students and is in no interval. And the intervals take
-examinations as independent: they are too narrow if those of one woman are alike. The last table bounds this: so wide
-are they in the worst case if no woman has more than two, or three, examinations; merging the 806 to 551 in the worst
-order, two by two or three by three, makes them as wide. The p-values would grow with them.
+are of one woman is not published. Two things follow. A student may have been trained on another examination, at
+another age, of a woman whom it is tested on, which could flatter students and is in no interval. And the intervals
+take examinations as independent: they are too narrow if those of one woman are alike. The last table has the widest
+intervals that are possible if no woman has more than two, or three, examinations. The p-values would grow with them.
 """
 
 
@@ -247,7 +249,8 @@ def caption_hc18(
             f"predicted while its examination was held out: dots are {seeds} seeds, the tick their mean, the bar its "
             f"95% interval by bootstrap over examinations, given these students; dotted: the teacher on the same "
             f"images, {100 * value[PUBLISHED_TEACHER, 'hc18/validity']:.2f} %. (b) True head circumference against the "
-            f"median predicted day of the seeds of {shown}; dashed: 2.5 and 97.5 centile, solid: median (WHO fetal "
-            f"growth charts). (c) Share of the teacher's softmax mass off the target that lies within k days of the "
-            f"target; {'; '.join(facts)} (exponential of the entropy). Images and head circumferences: HC18, van den "
-            "Heuvel 2018.")
+            f"median predicted day of the seeds of {shown}, together, which is no score of (a); dashed: 2.5 and "
+            f"97.5 centile, solid: median (WHO fetal growth charts). (c) Share of the teacher's softmax mass off the "
+            f"target that lies within k days of the target; {'; '.join(facts)} (exponential of the entropy). Images "
+            "and head circumferences: HC18, van den Heuvel 2018.")
+

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SITUATIONS', 'IN_WORDS', 'CAPACITY', 'WORDS', 'standing_of', 'compared', 'situation_rows', 'situation_sentence',
            'lead', 'open_sentence', 'dark_margins', 'regime_words', 'map_sentence', 'capacity_sentence',
-           'registered_sentence', 'answer_text', 'front_answer', 'start_block', 'best_heading', 'first_table']
+           'misled_sentence', 'registered_sentence', 'answer_text', 'front_answer', 'start_block', 'best_heading',
+           'first_table']
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #94c4a818
 import configparser
@@ -14,9 +15,9 @@ import re
 
 import pandas as pd
 
-from ..analyse.contrasts import MAP, ruled_scores
+from ..analyse.contrasts import MAP, contrast, ruled_scores
 from ..core import paths
-from ..core.ledger import final_scores
+from ..core.ledger import NotMeasured, final_scores
 from ..core.stats import mean_sd_ci
 from ..core.style import interval
 from .orders import FEW_AND_MANY, LEAST
@@ -36,10 +37,14 @@ def standing_of(
 def compared(
     row: dict,  # of `dark.paper.page.page_table`
     other: str,  # what is subtracted, in words
+    unit: bool = True,  # is it said that these are points?
 ) -> str:  # half a sentence
     "One comparison in words."
-    unsure = row["verdict"] == "undecided" and not row["low"] <= 0 <= row["high"]
-    return f"{standing_of(row)} {other} ({value_text(row)}{'; undecided once adjusted' if unsure else ''})"
+    told = value_text(row).partition("]")[0] + ("] points" if unit else "]")
+    if row["verdict"] == "undecided" and not row["low"] <= 0 <= row["high"]:
+        return f"{'ahead of' if row['low'] > 0 else 'behind'} {other} ({told}; undecided once adjusted)"
+    return f"{standing_of(row)} {other} ({told})"
+
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #0c82aa90
 (_few, _many), _own = FEW_AND_MANY, get_profile("phantom").pairs
@@ -48,9 +53,8 @@ SITUATIONS = {  # column and case of the claims page -> how the sentence begins
     ("phantom", ""): f"In the setting of the table below ({_own:,} drawn pictures, {{n}} seeds),",
     ("sweeps", f"{_many:,} pairs"): f"Where pairs are many ({_many:,} drawn pictures, {{n}} seeds),",
     ("hc18", ""): "On real frames ({n} of HC18, a public set of fetal heads; the real teacher's published scores)",
-    ("hc18", HOSPITAL): "On heads from another hospital ({n} frames; five students, of four fifths of HC18 each, "
-                       "answer together)"}
-IN_WORDS = {"C8": "plain imitation", "R3": "the same schedule stopped at zero"}  # claim -> in words
+    ("hc18", HOSPITAL): "On heads from another hospital ({n} frames)"}
+IN_WORDS = {"C8": "plain imitation", "R3": "one that ends at zero"}  # claim -> in words
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #7e6b3cc1
 def situation_rows(
@@ -71,25 +75,30 @@ def situation_sentence(
     if len(found) < len(IN_WORDS):
         begins = SITUATIONS[at].partition(" (")[0]
         return f"{begins}: not run, or not with {LEAST} seeds (`dark_paper --profile {at[0]}`)."
-    said = [compared(row, IN_WORDS[claim]) for claim, row in found.items()]
+    said = [compared(row, IN_WORDS[claim], claim == "C8") for claim, row in found.items()]
     return f"{SITUATIONS[at].format(n=round(found['C8']['n']))} DARK is {said[0]} and {said[1]}."
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #9e1ad3a9
 def lead(
     table: pd.DataFrame,  # of `dark.paper.page.page_table`
 ) -> str:
-    "The answer in two sentences: by the adjusted verdicts, and without the adjustment."
-    known = list(situation_rows(table, "C8").values())
-    if not known:
+    "The answer in three sentences: by the adjusted verdicts, against either imitation, and without the adjustment."
+    known = {claim: list(situation_rows(table, claim).values()) for claim in IN_WORDS}
+    if not known["C8"]:
         return "**Nothing was measured yet.**"
-    verdicts, stand = [row["verdict"] for row in known], [standing_of(row) for row in known]
     count = lambda words, word: words.count(word) or "none"
-    where = "the one situation below" if len(known) == 1 else f"the {len(known)} situations below"
-    better, worse, open_ = (count(verdicts, word) for word in ("found", "opposed", "undecided"))
-    alone = [count(stand, f"{word} than") for word in ("better", "worse")]
+    sure, alone = {}, {}
+    for claim, rows in known.items():
+        verdicts, stand = [row["verdict"] for row in rows], [standing_of(row) for row in rows]
+        sure[claim] = [count(verdicts, word) for word in ("found", "opposed", "undecided")]
+        alone[claim] = [count(stand, f"{word} than") for word in ("better", "worse")]
+    where = "the one situation below" if len(known["C8"]) == 1 else f"the {len(known['C8'])} situations below"
+    (better, worse, open_), (ahead, behind, _), (plain, zero) = sure["C8"], sure["R3"], alone.values()
     return (f"**Repulsion (DARK) is shown to be better than plain imitation (static-kd) in {better} of {where}, and to "
-            f"be worse in {worse}; in {open_} neither is shown.** This is after Holm's adjustment for the number of "
-            f"comparisons; without it, DARK is better in {alone[0]} and worse in {alone[1]}.")
+            f"be worse in {worse}; in {open_} neither is shown. Than imitation that ends at zero it is better in "
+            f"{ahead} and worse in {behind}.** This is after Holm's adjustment for the number of comparisons; "
+            f"without it, these are {plain[0]} and {plain[1]}, and {zero[0]} and {zero[1]}.")
+
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #29bdcdba
 def open_sentence(
@@ -117,7 +126,7 @@ def regime_words(
     regime: Regime,
 ) -> str:
     "A regime of the map in words."
-    who = "the true teacher" if not regime.misled else f"a {regime.misled:.0%} misled teacher"
+    who = "the true teacher" if not regime.misled else f"{regime.misled:.0%} misled"
     return f"{regime.pairs:,} pairs, {who}, {regime.student} student"
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #decd3f0d
@@ -133,9 +142,10 @@ def map_sentence(
                     for side in (lambda margin: margin.low > 0, lambda margin: margin.high < 0))
     best = max(known, key=lambda regime: known[regime].mean)
     largest = interval(known[best].mean, known[best].low, known[best].high, 1)
-    return (f"The map (pairs, misled teachers, student sizes; {len(known)} of {len(MAP)} regimes): the interval "
-            f"of DARK minus plain imitation is above zero in {above[0]}, below in {below[0]}; minus the same schedule "
-            f"stopped at zero, in {above[1]} and {below[1]}. Largest: {largest} points of Avg ({regime_words(best)}).")
+    return (f"The map (pairs, teachers misled about the brain plane, student sizes; {len(known)} of {len(MAP)} "
+            f"regimes): the unadjusted interval of DARK minus plain imitation is above zero in {above[0]}, below in "
+            f"{below[0]}; minus one that ends at zero, in {above[1]} and {below[1]}. Largest: {largest} "
+            f"({regime_words(best)}).")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #e39ed82a
 CAPACITY = "S9"  # the hypothesis that is the paper's own idea: a gap of capacity is where repulsion helps
@@ -145,14 +155,34 @@ def capacity_sentence(
     ledger: pd.DataFrame,  # of profile sweeps
     table: pd.DataFrame,  # of `dark.paper.page.page_table`
 ) -> str:  # empty before it was measured
-    "What a wider gap of capacity does to repulsion."
-    known, ends = dark_margins(ledger, "static-kd"), (Regime(student="large"), Regime(student="small"))
-    if not {*ends} <= {*known}:
+    "What a wider gap of capacity does to repulsion, where the hypothesis asks it, and with the most pairs."
+    known, sizes = dark_margins(ledger, "static-kd"), ("large", "small")
+    own, many = ([Regime(pairs=pairs, student=size) for size in sizes] for pairs in (Regime().pairs, FEW_AND_MANY[1]))
+    if not {*own, *many} <= {*known}:
         return ""
-    large, small = (interval(known[at].mean, known[at].low, known[at].high, 1) for at in ends)
+    said = [interval(known[at].mean, known[at].low, known[at].high, 1) for at in (*own, *many)]
     verdict = table.loc[table["id"] == CAPACITY, "verdict"].iloc[0]
-    return (f"Along the gap of capacity, at {ends[0].pairs:,} pairs, this is {large} for the large student and {small} "
-            f"for the small one; that it grows was written down before, and is {verdict}.")
+    return (f"DARK minus plain imitation for a large and a small student: {said[0]} and {said[1]} points at "
+            f"{own[0].pairs:,} pairs (that it grows, {CAPACITY}: {verdict}); {said[2]} and {said[3]} at "
+            f"{many[0].pairs:,}.")
+
+
+# %% ../../nbs/lib/9_paper/11_answer.ipynb #6b7d20aa
+def misled_sentence(
+    ledger: pd.DataFrame,  # of profile sweeps
+) -> str:  # empty before it was measured
+    "What repulsion is worth in the very class in which a teacher is wrong, and what leaving its non-targets alone is."
+    said = []
+    for other in ("static-kd", "zero-off"):
+        try:
+            apart = mean_sd_ci(100 * contrast(ledger, f"dark-b2-e-0.8 misled=1.0 - {other} misled=1.0",
+                                              "brain_subplanes/f1"))
+        except NotMeasured:
+            return ""
+        said.append(interval(*(round(end, 1) + 0.0 for end in (apart.mean, apart.low, apart.high)), 1))
+    return (f"With a teacher misled throughout, DARK minus plain imitation is {said[0]} points of brain F1; minus "
+            f"zero-off, which ignores what the teacher says of all other pairs, {said[1]}.")
+
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #f3dd7340
 def registered_sentence(
@@ -164,18 +194,20 @@ def registered_sentence(
     return f"Of {len(verdicts)} hypotheses written down before their runs: {told}."
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #36c0d237
-WORDS = ("*Drawn pictures* are made by a program, the phantom. *Validity* and *Avg*: see below the table; a *point* is "
-         "0.01. *Stopped at zero*: the weight of all other pairs ends at 0 (anneal-b2-e0).")
+WORDS = ("*Drawn pictures* come from a program, the phantom. A *point* is 0.01 of Avg there, of validity elsewhere "
+         "(both: below the table). *Ends at zero*: anneal-b2-e0, from 2 to 0, slower than DARK.")
 
 
 def answer_text(
     ledgers: dict,  # of `dark.paper.page.page_ledgers`
 ) -> str:  # Markdown
     "Does it hold? In a few sentences."
-    table = this_page(ledgers)
-    said = [*(situation_sentence(table, at) for at in SITUATIONS), map_sentence(ledgers["sweeps"]),
-            capacity_sentence(ledgers["sweeps"], table), registered_sentence(table), open_sentence(ledgers["paper"])]
+    table, sweeps = this_page(ledgers), ledgers["sweeps"]
+    said = [*(situation_sentence(table, at) for at in SITUATIONS), map_sentence(sweeps),
+            capacity_sentence(sweeps, table), misled_sentence(sweeps), registered_sentence(table),
+            open_sentence(ledgers["paper"])]
     return "\n".join([lead(table), "", WORDS, "", *(f"- {sentence}" for sentence in said if sentence)])
+
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #b93f603a
 def front_answer() -> str:  # Markdown

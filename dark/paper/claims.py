@@ -245,8 +245,9 @@ def judge_decorrelation(
                       adjusted[0]), ("keeps confidence (DARK minus no-kd)", kept, adjusted[1])))
     return dict(ours=left.difference, low=left.low, high=left.high, unit="difference in non-target correlation",
                 where=f"stage 42_embeddings, profile {profile}", direction=found, verdict=on_profile(profile, found),
-                reason=f"{found}: {shown}. Without a negative sign (zero-off minus DARK): {control.difference:+.3f} "
-                       f"[{number(control.low, 3)}, {number(control.high, 3)}]; {left.n} seeds")
+                difference="static-kd minus DARK; zero-off, which does not repel, minus DARK: "
+                           f"{control.difference:.3f} [{number(control.low, 3)}, {number(control.high, 3)}]",
+                reason=f"{found}: {shown}; {left.n} seeds")
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #207b7e71
 @judge("T1")
@@ -266,9 +267,9 @@ def judge_retention(
     spread = mean_sd_ci(shares.mean(axis=1))
     flatters = "" if real else " (half of an AUROC is chance, so its share flatters)"
     found = "found" if spread.low >= 97 else "opposed" if spread.high < 97 else "undecided"
-    return dict(ours=spread.mean, low=spread.low, high=spread.high, unit="percent", direction=found,
+    return dict(ours=spread.mean, low=spread.low, high=spread.high, unit="percent", direction=found if real else "",
                 where=f"{stage}, profile {profile}", verdict=on_profile(profile, found),
-                reason=f"{found}: at least 97 % of the teacher's score, mean of "
+                reason=("" if not real else f"{found}: at least 97 % of the teacher's score, ") + "mean of "
                        + ", ".join(f"{h} {v:.1f} %" for h, v in shares.mean().items())
                        + f", interval over {spread.n} seeds{flatters}; {printed}")
 

@@ -58,7 +58,8 @@ def judge_end_weight() -> dict:
     end = 1 + 2 * (0.1 - 1)  # of a line from 1 to 0.1, followed twice as far
     return dict(ours=end, unit="weight", where="the released trainer, read", verdict=not_run + "the authors' word",
                 reason=f"inferred: the released trainer can count its horizon in optimizer steps and its progress in "
-                       f"micro-batches, without a limit; two of these a step take a line from 1 to 0.1 to {end:.1f}")
+                       f"micro-batches, without a limit: with two of these a step, a line that should fall from 1 to "
+                       f"0.1 ends at {end:.1f}")
 
 # %% ../../nbs/lib/9_paper/03_facts.ipynb #782fd9a3
 @judge("F8")

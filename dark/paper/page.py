@@ -219,15 +219,15 @@ PARTS = {  # heading -> what its ids look like, in order
     "Facts about the paper": ["F[0-9]+"], "Printed numbers": ["[a-z].*"]}
 WHOSE = {"the paper's claims": "CT", "reviewers' and our questions": "PRH", "hypotheses written down before": "ES",
          "facts about the paper": "F"}  # letters
-NOTES_PAGE = """*found*: what is claimed is what we get. *opposed*: the opposite. *undecided*: neither is shown; look at
-the interval, since undecided is no evidence of equality. *not run*: what it needs. A dash: the profile does not ask
-that. Brackets are 95% intervals of one comparison at a time. Which of two models is better is decided at p < 0.05 after
-Holm's adjustment within a family of tests, which *Reasons and sources* names. Two rows can ask the same within
-different families, so that one is found and the other undecided; Table 1, too, adjusts for its own comparisons. E1 has
-no test: it is decided by its interval. On the phantom, such a verdict counts only if every measured setting of the
-processor gives it. Where a value is a difference, what is subtracted from what stands after the claim. A printed number
-is *found* if ours agrees with it; *other data* means that its order among the recipes can be compared, and its value
-cannot."""
+NOTES_PAGE = """*found*: what is claimed is what we get. *opposed*: the opposite. *undecided*: neither is shown; look
+at the interval, since undecided is no evidence of equality. *not run*: what it needs. A dash: the profile does not ask
+that. Brackets are 95% intervals of one comparison at a time. Which of two models is better is decided at p < 0.05
+after Holm's adjustment within a family of tests, which *Reasons and sources* names. Two rows can ask the same within
+different families, so that one is found and the other undecided; every table, too, adjusts for its own comparisons,
+and prints another p. E1 has no test: it is decided by its interval. On the phantom, such a verdict counts only if
+every measured setting of the processor gives it; the sweeps were measured on one setting alone. Where a value is a
+difference, what is subtracted from what stands after the claim. A printed number is *found* if ours agrees with it;
+*other data* means that its order among the recipes can be compared, and its value cannot."""
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #7ead9b30
 def count_table(
