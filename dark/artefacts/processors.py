@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROCESSOR_STAGE', 'INSTRUCTIONS', 'origin', 'read_setting', 'known_settings', 'needed_settings', 'spread_table',
-           'processor_text', 'figure_processors', 'caption_processors', 'frames_table', 'frames_text']
+           'spread_text', 'processor_text', 'figure_processors', 'caption_processors', 'frames_table', 'frames_text']
 
 # %% ../../nbs/lib/8_artefacts/08_processors.ipynb #a9d390ce
 import matplotlib.pyplot as plt
@@ -74,6 +74,17 @@ def spread_table(
                          "largest_of_the_mean": means.max(axis=1) - means.min(axis=1),
                          "sd_over_seeds": scores["shown"].groupby("name").std()}).reset_index()
 
+# %% ../../nbs/lib/8_artefacts/08_processors.ipynb #5d20ce70
+def spread_text(
+    table: pd.DataFrame,  # of `spread_table`
+) -> pd.DataFrame:  # text
+    "The table for people."
+    return pd.DataFrame({"model": table["name"], "seeds": table["seeds"].astype(str),
+                         "most that one model moves": [number(v, 4) for v in table["largest_of_a_model"]],
+                         "that its mean over seeds moves": [number(v, 4) for v in table["largest_of_the_mean"]],
+                         "sd over seeds": [number(v, 4) for v in table["sd_over_seeds"]]})
+
+
 # %% ../../nbs/lib/8_artefacts/08_processors.ipynb #2f3154f7
 def processor_text(
     table: pd.DataFrame,  # of `dark.paper.verdicts.processor_table`
@@ -110,7 +121,7 @@ def figure_processors(
         ax.axvline(0, color="black", lw=.8)
         first = lines.iloc[0]
         ax.set_title(f"{claim}\n{first['better']}\n– {first['worse']}", fontsize=9)
-        ax.set_xlabel(metrics[first["metric"]].heading, fontsize=9)
+        ax.set_xlabel(f"difference in\n{metrics[first['metric']].heading}", fontsize=9)
         ax.tick_params(axis="x", labelsize=8)
         ax.locator_params(axis="x", nbins=3)
     axes[0, 0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))
@@ -127,10 +138,11 @@ def caption_processors(
         f"The verdicts differ for {'; '.join(moved)}, which the claims page therefore calls undecided")
     distinct = len({tuple(values) for _, values in table.groupby("setting")["difference"]})
     return (f"The claims that one model is better than another, on {table['setting'].nunique()} settings: instructions "
-            f"and threads, and *shown*, the results on the other pages, which may be of another kind of processor. The "
-            f"settings give {distinct} different sets of numbers. {told}. A verdict counts if "
-            "every setting gives it. Differences with 95% t-intervals over seeds; blue found, orange opposed, grey "
-            "undecided after Holm's adjustment.")
+            "(*default*: those that every such processor has; *avx2*, *avx512*: newer ones) and threads, and *shown*, "
+            "the results on the other pages, which may be of another kind of processor. The settings give "
+            f"{distinct} different sets of numbers. {told}. A verdict counts if every setting gives it. Differences "
+            "with 95% t-intervals over seeds; blue found, orange opposed, grey undecided after Holm's adjustment.")
+
 
 # %% ../../nbs/lib/8_artefacts/08_processors.ipynb #4d449671
 def frames_table(

@@ -19,7 +19,7 @@ from ..core.repro import atomic_write
 from ..core.style import markdown_table
 from .outputs import put_shown, rerun, shown
 from .provenance import not_made
-from .stages import all_stages, title
+from .stages import CLAIMS, all_stages, title
 
 # %% ../../nbs/lib/9_paper/10_front.ipynb #95d1205f
 def picture(
@@ -42,8 +42,9 @@ def stage_map(
     for stage in all_stages():
         home = profile if profile in stage.profiles else stage.profiles[0]
         option = "" if home == profile else f"--profile {home} "
-        made = sorted(p.name for p in (paths.figures / home).glob(f"{stage.stem}.*"))
-        links = [f"[{name.partition('.')[2]}](../figures/{home}/{name})" for name in made]
+        one_for_all = stage.stem.endswith(f"_{CLAIMS}")
+        made = (paths.figures.glob(f"{CLAIMS}.*") if one_for_all else (paths.figures / home).glob(f"{stage.stem}.*"))
+        links = [f"[{path.name.partition('.')[2]}](../{paths.from_root(path)})" for path in sorted(made)]
         rows.append({"what": title(stage), "notebook": f"[{stage.stem}](paper/{stage.stem}.ipynb)",
                      "artefacts": " ".join(links) or "–", "command": f"`dark_paper {option}--only {stage.stem[:2]}`"})
     return markdown_table(pd.DataFrame(rows))
