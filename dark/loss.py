@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Embeddings', 'refuse_no_tensors', 'refuse_other_kinds', 'refuse_no_numbers', 'kd_terms', 'turning_weight',
-           'dark_loss', 'gather_embeddings']
+           'refuse_scales', 'refuse_pairs', 'dark_loss', 'gather_embeddings']
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #96525b6b
 from numbers import Real
@@ -210,6 +210,34 @@ def _check_pairs(who, e): # one model's embeddings: shapes and unit norms (NaN p
     if ((norms - 1).abs() > 0.01).any(): # half precision is off by less
         raise ValueError(f"{who}: rows must have unit norm, these have {norms.min():.3g} to {norms.max():.3g}")
 
+# %% ../nbs/lib/0_method/03_loss.ipynb #c0de0003
+def refuse_scales(
+    **models,  # Embeddings by their names
+) -> None:
+    "ValueError for a scale that turns a model upside down, or says nothing."
+    for who, e in models.items():
+        if (e.scale.detach() <= 0).any():
+            raise ValueError(f"{who}: scale is {e.scale.item():.3g} and must be above 0: of a logarithm, take .exp()")
+
+
+# %% ../nbs/lib/0_method/03_loss.ipynb #c0de0005
+def refuse_pairs(
+    student: Embeddings,
+    teacher: Embeddings | None,
+    tau: float,  # temperature of the teacher
+    merged: bool = False,  # will pairs of one caption become one?
+) -> None:
+    "ValueError for what `dark_loss` cannot see any more once tau is divided by and pairs are merged."
+    if not tau > 0:
+        raise ValueError(f"tau={tau} must be positive")
+    for who, e in (("student", student), ("teacher", teacher)) if merged else ():
+        if e is not None:
+            _check_pairs(who, e)
+    if merged and teacher is not None and len(teacher.image) != len(student.image):
+        raise ValueError(f"student and teacher must embed the same N pairs: {len(student.image)} and "
+                         f"{len(teacher.image)}")
+
+
 # %% ../nbs/lib/0_method/03_loss.ipynb #703e003c
 def _check_settings(student, teacher, diag, off_diag, tau, chunk):
     _check_pairs("student", student)
@@ -242,7 +270,7 @@ def dark_loss(
     *,
     diag: float=1.0,             # weight of the matched pairs
     off_diag: float=1.0,         # weight of all other pairs; negative repels
-    tau: float=5.0,              # temperature of the teacher only
+    tau: float=5.0,              # temperature of the teacher only; for another scale than 100, take a 20th of it
     smoothing: float=0.0,        # s in p' = (1 - s) p + s / N
     chunk: int | None=None,      # rows per block of the blockwise form; None: the plain form
 ) -> dict: # loss, and contrastive, diag, off_diag unweighted and detached; each ()
@@ -250,6 +278,7 @@ def dark_loss(
     refuse_other_kinds(**{"student": student} | ({} if teacher is None else {"teacher": teacher}))
     refuse_no_numbers(diag=diag, off_diag=off_diag, tau=tau, smoothing=smoothing)
     _check_settings(student, teacher, diag, off_diag, tau, chunk)
+    refuse_scales(**{"student": student} | ({} if teacher is None else {"teacher": teacher}))
     with torch.autocast(student.image.device.type, enabled=False):
         wide = Embeddings(*map(_widen, student))
         frozen = None

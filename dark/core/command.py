@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
         if not unknown:
             return chosen
         options = [option for action in self._actions for option in action.option_strings]
-        near = get_close_matches(unknown[0].partition("=")[0], options, 1, 0.7)
+        asked = unknown[0].partition("=")[0]
+        near = [o for o in options if asked[2:] in o[2:].split("-")] or get_close_matches(asked, options, 1, 0.7)
         self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" (do you mean {near[0]}?)" if near else ""))
 
     def error(self, message):

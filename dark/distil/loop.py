@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from ..core.compute import save_tensors
 from ..core.repro import atomic_write
-from ..loss import Embeddings, gather_embeddings
+from ..loss import Embeddings, gather_embeddings, refuse_pairs
 from ..models.clip import to_input
-from ..methods import get_objective
+from ..methods import get_objective, refuse_one_caption, refuse_untrainable
 from ..recipe import Recipe, Training
 from ..schedule import warmup_cosine
 
@@ -215,9 +215,7 @@ class Progress(Callback):
 
     def before_run(self, run):
         shown = None if run.accelerator.is_main_process else True  # None: if there is a terminal
-        self.bar = tqdm(
-            total=run.total, initial=run.step, desc=self.name, unit="step", mininterval=2, disable=shown
-        )
+        self.bar = tqdm(total=run.total, initial=run.step, desc=self.name, unit="step", mininterval=2, disable=shown)
         self.silent = self.bar.disable  # which a closed one is too
 
     def after_step(self, run):
@@ -248,6 +246,7 @@ def merge_pairs(
         return torch.nn.functional.normalize(rows.new_zeros(m, rows.shape[1]).index_add(0, groups, rows), dim=1)
 
     m = int(groups.max()) + 1
+    refuse_one_caption(m)
     return Embeddings(mean(pairs.image), mean(pairs.text), pairs.scale)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #f6950841
@@ -259,6 +258,7 @@ def compare_pairs(
     captions: torch.Tensor | None = None,  # (N, L) token ids: pairs of equal ones are merged
 ) -> dict:  # what the recipe's objective returns
     "Losses of the pairs of all ranks."
+    refuse_pairs(pairs, teacher, tau, captions is not None)
     pairs = gather_embeddings(pairs)
     if teacher is not None:
         teacher = gather_embeddings(teacher._replace(scale=teacher.scale / tau))
@@ -367,17 +367,18 @@ def _each(
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #6ec74c62
 def fit(
-    model,  # trained in place
+    model,  # one torch.nn.Module with a parameter `logit_scale`, a logarithm; trained in place
     data,  # DataLoader, or see `Run`; `ranks` if divided among several
-    recipe: Recipe,
-    training: Training,
+    recipe: Recipe,  # of `get_recipe`, or of your own
+    training: Training,  # epochs, lr, warm-up in steps; its batch is what the data have
     *,
     forward=pair_losses,  # function of run and batch: dict of "loss", its unweighted terms, all (), and weights `w_*`
     accumulate: int = 1,  # batches an optimizer step
-    callbacks: tuple = (),
+    callbacks: tuple = (),  # of `Callback`: logs, scores, checkpoints
     accelerator: Accelerator | None = None,  # one on the best device if None
 ) -> list:  # history: one dict an epoch, mean of the losses, final weights, learning rate and scale
     "Train a model."
+    refuse_untrainable(model, recipe)
     run = Run(model, by_epoch(data), recipe, training, accelerator or Accelerator(), accumulate)
     callbacks = (Schedule(), *callbacks)
     _check_run(run)

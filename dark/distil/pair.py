@@ -13,6 +13,7 @@ import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -180,7 +181,8 @@ def tell_run(
 ) -> str:  # lines
     "What will be run, and what it will cost."
     size = lambda model: f"{parameters(model.model) / 1e6:.2f}M parameters, pictures of {model.size} pixels"
-    lines = [f"student {student.name}: {size(student)}, {student.context} tokens"]
+    begins = f"begins with {run.init}, as far as it fits" if run.init else "begins with random weights"
+    lines = [f"student {student.name}: {size(student)}, {student.context} tokens; {begins}"]
     if teacher:
         ratio = parameters(teacher.model.visual) / parameters(student.model.visual)
         lines.append(f"teacher {teacher.name}: {size(teacher)}, {teacher.context} tokens; its image tower is "
@@ -327,7 +329,7 @@ def distil_pair(
         train_pair(run, student, data, taught, callbacks, accelerator)
         if accelerator.is_main_process:
             save_named(student._replace(model=student.model.eval()), folder)
-            write_facts(folder, digest)
+            write_facts(folder, digest, run.recipe)
             write_card(folder, student, teacher, asdict(run))
             draw_run(folder)
             answer(f"  in {folder}")
@@ -337,9 +339,11 @@ def distil_pair(
 def write_facts(
     folder: Path,  # with open_clip_model.safetensors; receives run.json
     digest: list,  # what tells the pairs from others
+    recipe: str,  # whose settings are kept, since it may be of one's own
 ) -> None:
     "Say beside a model what it was made from: checksums, versions, machine."
     weights = folder / "open_clip_model.safetensors"
-    facts = {"sha256": sha256(weights), "data": sha256(json.dumps(digest).encode()), "environment": environment()}
+    facts = {"sha256": sha256(weights), "data": sha256(json.dumps(digest).encode()),
+             "recipe": repr(get_recipe(recipe)), "dark": version("dark-distillation"), "environment": environment()}
     with atomic_write(folder / "run.json") as part:
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

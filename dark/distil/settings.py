@@ -21,17 +21,17 @@ from fastcore.docments import docments
 from ..core.paths import meant
 from ..core.repro import atomic_write
 from ..methods import refuse_more
-from ..recipe import get_recipe
+from ..recipe import get_recipe, heard
 
 # %% ../../nbs/lib/5_distil/06_settings.ipynb #3bd1c1da
 @dataclass(frozen=True)
 class PairRun:
     "One distillation: two models, pairs, a recipe, and how long."
-    student: str  # name of `dark.models.named`, or timm:TOWER
+    student: str  # NAME::WEIGHTS of open_clip, hf-hub:OWNER/NAME, a folder with open_clip_config.json, or timm:TOWER
     data: str  # table with path and caption, folder of pictures with .txt beside them, or shards; several: A::B
     out: str  # folder that receives the model
-    teacher: str = ""  # name of `dark.models.named`; none for no-kd
-    recipe: str = "dark-b2-e-0.8"  # of `dark.recipe`
+    teacher: str = ""  # NAME::WEIGHTS of open_clip, hf-hub:OWNER/NAME, or a folder; none for no-kd
+    recipe: str = "dark-b2-e-0.8"  # static-kd, anneal-b2-e0, no-kd or another of `dark.recipe.recipes`
     weights: str = ""  # of several data, as 3::1: how much of each an epoch has; none: as much as there is
     epochs: int = 20  # passes over the pairs, or of --samples
     samples: int = 0  # pairs of an epoch, for shards read as a stream, without --cache
@@ -142,8 +142,10 @@ def check_settings(
     refuse_more(recipe)
     if not (run.student and run.data and run.out):
         raise ValueError("student, data and out must be names, and one of them is empty")
-    if recipe.needs_teacher and not run.teacher:
+    if heard(recipe) != "nobody" and not run.teacher:
         raise ValueError(f"the recipe {run.recipe} needs a teacher: name one, or take no-kd")
+    if heard(recipe) == "nobody" and run.teacher and not run.student.startswith("timm:"):  # which takes its text tower
+        raise ValueError(f"the recipe {run.recipe} listens to no teacher: leave {run.teacher} out")
     free = ("samples", "weight_decay", "workers", "every", "minutes")
     for name in ("epochs", "accumulate", "lr", "scale_over_tau", *free):
         least = 0 if name in free else 1e-12
@@ -158,8 +160,9 @@ def check_settings(
         raise ValueError(f"cache is {run.cache}: it is a number of views that a teacher sees, so name one")
     if not 0 <= run.warmup < 1:
         raise ValueError(f"warmup is {run.warmup}: it is a share of the steps, from 0 to 1")
-    if run.prompts and not run.val:
-        raise ValueError("prompts are for pictures to validate on: name these with val")
+    if (run.prompts or run.every) and not run.val:
+        what = "prompts are" if run.prompts else "every is"
+        raise ValueError(f"{what} for pictures to validate on: name these with val")
     source_weights(run)
 
 # %% ../../nbs/lib/5_distil/06_settings.ipynb #799b4eb1

@@ -47,7 +47,8 @@ def card_head(
     base = [found for found in (hub_name(told[name]) for name in ("student", "teacher")) if found]
     data = ModelCardData(library_name="open_clip", license="other", license_name="yours-to-choose",
                          pipeline_tag="zero-shot-image-classification", base_model=base or None,
-                         tags=["clip", "knowledge-distillation", "arxiv:2603.05421", told["recipe"]])
+                         tags=["clip", *(["knowledge-distillation", "arxiv:2603.05421"] if told["teacher"] else []),
+                               told["recipe"]])
     return f"---\n{data.to_yaml()}\n---"
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #5f0ff43b
@@ -57,7 +58,8 @@ def card_origin(
 ) -> str:  # Markdown
     "What a model was made from."
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    made = {name: told[name] for name in ("recipe", "epochs", "batch", "lr", "precision", "seed")}
+    made = {"recipe": f"`{facts['recipe']}`"}
+    made |= {name: told[name] for name in ("epochs", "batch", "lr", "precision", "seed")}
     names = {name: bare_name(told[name]) for name in ("student", "teacher", "init", "data") if told[name]}
     lines = [f"| {name} | {value} |" for name, value in (names | made).items()]
     sums = [f"| {what} | `{facts[name]}` |" for what, name in (("digest of the pairs", "data"),
@@ -103,7 +105,7 @@ NOT_FOR = """\
 - It is no medical device. Nobody's treatment, diagnosis or dating may rest on what it says.
 - It knows pictures and captions like those that it was trained with. On others it answers as surely, and its answers
   mean nothing until they are measured there.
-- It has learnt what its teacher believes, mistakes and prejudices among it, and no filter lies behind it.
+- It has learnt what its {source}, mistakes and prejudices among it, and no filter lies behind it.
 - Its scores are its own: they confirm none of the paper's numbers."""
 
 # %% ../../nbs/lib/3_models/04_card.ipynb #7fd5ede9
@@ -120,13 +122,14 @@ def card_text(
     name = folder.resolve().name
     taught = f"distilled from {bare_name(teacher.name)}" if teacher else "trained without a teacher"
     parts = {
-        "": f"An image-text model, {taught} with the recipe `{told['recipe']}` of the compendium of "
-            "DARK ([arXiv 2603.05421](https://arxiv.org/abs/2603.05421)).",
+        "": f"An image-text model, {taught} with the recipe `{told['recipe']}` (below), by "
+            "the compendium of DARK ([arXiv 2603.05421](https://arxiv.org/abs/2603.05421)).",
         "How to open it": f"```python\n{OPENED_BY.format(where=f'local-dir:{name}')}```\n\nRun it where the folder "
                           f"`{name}` lies. With a copy on Hugging Face, `hf-hub:OWNER/NAME` takes the place of "
                           "`local-dir:...`.",
         "What it was made from": card_origin(told, folder), "Sizes": card_sizes(student, teacher),
-        "Scores": card_scores(folder), "What it must not be used for": NOT_FOR,
+        "Scores": card_scores(folder),
+        "What it must not be used for": NOT_FOR.format(source="teacher believes" if teacher else "captions say"),
         "Licence": "Yours to choose, within what the pairs, the teacher and the first weights allow. Say it as "
                    "`license` in the head of this page.",
     }  # fmt: skip
