@@ -214,21 +214,21 @@ def _check_pairs(who, e): # one model's embeddings: shapes and unit norms (NaN p
 def refuse_scales(
     **models,  # Embeddings by their names
 ) -> None:
-    "ValueError for a scale that turns a model upside down, or says nothing."
+    "ValueError for a scale that turns a model upside down, or its similarities off."
     for who, e in models.items():
         if (e.scale.detach() <= 0).any():
-            raise ValueError(f"{who}: scale is {e.scale.item():.3g} and must be above 0: of a logarithm, take .exp()")
+            raise ValueError(f"{who}: scale is {e.scale.item():.3g} and must be above 0")
 
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #c0de0005
 def refuse_pairs(
-    student: Embeddings,
-    teacher: Embeddings | None,
+    student: Embeddings,  # of N pairs
+    teacher: Embeddings | None,  # of the same
     tau: float,  # temperature of the teacher
     merged: bool = False,  # will pairs of one caption become one?
 ) -> None:
     "ValueError for what `dark_loss` cannot see any more once tau is divided by and pairs are merged."
-    if not tau > 0:
+    if tau <= 0:
         raise ValueError(f"tau={tau} must be positive")
     for who, e in (("student", student), ("teacher", teacher)) if merged else ():
         if e is not None:

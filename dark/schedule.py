@@ -51,10 +51,10 @@ def refuse_no_ends(
 
 # %% ../nbs/lib/0_method/02_schedule.ipynb #c0de0001
 def refuse_no_steps(
-    warmup,
+    warmup,  # of `warmup_cosine`
 ) -> None:
     "ValueError for a warm-up that is not a whole number of steps, such as a share of them."
-    if warmup != int(warmup):
+    if warmup % 1 != 0:  # NaN and infinity, too
         raise ValueError(f"warmup is {warmup}: it is a number of optimizer steps, such as 500, not a share of them")
 
 

@@ -30,8 +30,8 @@ def frames_note(
     text = f"n = {patients['n']:.0f} frames of {patients['value']:.0f} patients"
     if told["value"] == told["n"]:
         return f"{text} of FETAL_PLANES_DB"
-    return (f"{text}, heads of {hc_range[0]} to {hc_range[1]} mm; landmarks are here for {told['value']:.0f} of the "
-            f"{told['n']:.0f} heads of FETAL_PLANES_DB, not drawn at random")
+    return (f"{text}, heads of {hc_range[0]} to {hc_range[1]} mm; frames are here of {told['value']:.0f} of "
+            f"FETAL_PLANES_DB's {told['n']:.0f} heads with landmarks, not drawn at random")
 
 # %% ../../nbs/lib/8_artefacts/07_elsewhere.ipynb #fae8c822
 def table_elsewhere(

@@ -118,9 +118,9 @@ def caption_plane(
     table, share = table_plane(ledger), match_share(ledger)
     best, broken = table.loc[table["avg"].idxmax()], table[table["broken"]]
     text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); "
-            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: recipes that end there, "
-            f"with their own mean, which is another if they start elsewhere. Colours end {BROKEN} below the best. "
-            f"Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
+            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: some recipes that end "
+            f"there, with their own mean, which is another if they start elsewhere. Colours end {BROKEN} below the "
+            f"best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
             f"w_off {best['w_off']}. ")
     where = ", ".join(f"({line.w_diag}, {line.w_off})" for line in broken.itertuples())
     text += (f"The map breaks (more than {BROKEN} below the best) in {len(broken)} of {len(table)} cells: {where}. "
@@ -245,7 +245,8 @@ def markdown_map(
                                           "difference", 3),
               "p (Holm)": f"{p_value(line['p'])} ({p_value(line['p_holm'])})"} for line in table.to_dict("records")]
     head = f"### {studies[study].asks} Minus {against}\n\n"
-    told = f"{students_told(ledger, study)} Among them are those of no-kd and zero-off, which are not in this table."
+    rest = ", ".join(name for name in MAPPED if name not in (DARK, SHUFFLED, against))
+    told = f"{students_told(ledger, study)} Those of {rest} are not in this table."
     return f"{head}{markdown_table(pd.DataFrame(shown))}\n{told}\n" if shown else (
         f"{head}No regime has both yet. {students_told(ledger, study)}\n")
 

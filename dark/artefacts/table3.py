@@ -83,15 +83,16 @@ the verdict of most seeds, with McNemar's exact p: another statistic, unadjusted
 Differences to static-kd are at the same tau and share where there is one, else (*no-kd*, *supervised*) at
 tau={hc18.taus[0]:g}. Epochs and learning rate were chosen by the distance to the teacher's day on inner splits,
 averaged over {", ".join(hc18.choosers)} at tau={hc18.taus[0]:g}; every other row runs with the settings chosen for
-these. The hard target of all students is the teacher's first choice of a day, not the true age: *no-kd* learns from it
-alone, *soft-only* from the teacher's whole row alone, the others from both. All captions of a row are days, so that
-what is repelled first lies beside the target. *From phantom*: begins with the weights of a student of drawn pictures.
-*Days to the teacher*: mean distance of the two predicted days. *Error of implied HC*: mean distance of the true head
-circumference from the median one at the predicted day. *anneal-b2-e0* never repels and imitates longer than DARK;
-*dark-clipped* is DARK with its weight cut off at zero; *dark-permuted* is DARK with the teacher's other days in random
-order, anew in each step, and *dark-repel-permuted* has them so only while it repels. *On 50 %*: trained on that share
-of the training examinations, in as many steps. *median day* and *pixel spacing alone* look at no picture; *supervised
-by true HC* is the only row given labels: a reference at the same settings, no upper bound.
+these. The hard target is the day that the teacher predicts, the median of its fifteen best, and not the true age (but
+for *supervised*): *no-kd* learns from it alone, *soft-only* from the teacher's whole row alone, the others from both.
+All captions of a row are days, and most of what is repelled lies near the target (figure 75, c). *From phantom*:
+begins with the weights of a student of drawn pictures. *Days to the teacher*: mean distance of the two predicted days.
+*Error of implied HC*: mean distance of the true head circumference from the median one at the predicted day.
+*anneal-b2-e0* never repels and imitates longer than DARK; *dark-clipped* is DARK with its weight cut off at zero;
+*dark-permuted* is DARK with the teacher's other days in random order, anew in each step, and *dark-repel-permuted* has
+them so only while it repels. *On 50 %*: trained on that share of the training examinations, in as many steps. *median
+day* and *pixel spacing alone* look at no picture; *supervised by true HC* is the only row given labels: a reference at
+the same settings, no upper bound.
 """
 
 # %% ../../nbs/lib/8_artefacts/03_table3.ipynb #164e9969

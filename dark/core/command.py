@@ -40,7 +40,9 @@ class Parser(argparse.ArgumentParser):
             return chosen
         options = [option for action in self._actions for option in action.option_strings]
         asked = unknown[0].partition("=")[0]
-        near = [o for o in options if asked[2:] in o[2:].split("-")] or get_close_matches(asked, options, 1, 0.7)
+        part = asked.removeprefix("--")  # of a name, such as tau in --scale-over-tau
+        near = [option for option in options if part and part in option.split("-")]
+        near = near or get_close_matches(asked, options, 1, 0.7)
         self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" (do you mean {near[0]}?)" if near else ""))
 
     def error(self, message):

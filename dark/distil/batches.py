@@ -153,6 +153,8 @@ def open_data(
     digest = [(*place_of(path, Path(source).parent), *texts)
               for source, some in zip(sources, read) for path, texts in zip(some["path"], some["caption"])]
     pairs = pd.concat(read, ignore_index=True)
+    if run.positives and len({text for texts in pairs["caption"] for text in texts}) < 2:
+        raise ValueError(f"{run.data} has one caption for all pictures: merged, it is one pair, with none to compare")
     for model in [] if run.cut_captions else models:
         refuse_cut(pairs, model.tokens, model.context, model.name)
     seen = models[:1] if run.cache else models

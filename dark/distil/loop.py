@@ -23,7 +23,7 @@ from ..core.compute import save_tensors
 from ..core.repro import atomic_write
 from ..loss import Embeddings, gather_embeddings, refuse_pairs
 from ..models.clip import to_input
-from ..methods import get_objective, refuse_one_caption, refuse_untrainable
+from ..methods import get_objective, refuse_untrainable
 from ..recipe import Recipe, Training
 from ..schedule import warmup_cosine
 
@@ -246,7 +246,6 @@ def merge_pairs(
         return torch.nn.functional.normalize(rows.new_zeros(m, rows.shape[1]).index_add(0, groups, rows), dim=1)
 
     m = int(groups.max()) + 1
-    refuse_one_caption(m)
     return Embeddings(mean(pairs.image), mean(pairs.text), pairs.scale)
 
 # %% ../../nbs/lib/5_distil/01_loop.ipynb #f6950841

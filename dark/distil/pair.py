@@ -13,7 +13,6 @@ import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..core.paths import answer, hold
-from ..core.repro import atomic_write, environment, remove_parts, seed_everything, sha256
+from ..core.repro import atomic_write, environment, package_version, remove_parts, seed_everything, sha256
 from .batches import ShardBatches, Together, open_data
 from .loop import ANEW, Callback, Checkpoint, Log, Progress, Run, compare_pairs, fit
 from .settings import PairRun, check_settings, read_settings, write_settings
@@ -35,8 +34,9 @@ from ..evaluate.own import open_judge
 from ..loss import Embeddings
 from ..models.card import write_card
 from ..models.clip import parameters
-from ..models.named import Named, beside_text, open_model, save_named, start_from, weights_digest
-from ..recipe import Training, get_recipe
+from ..models.named import (Named, beside_text, full_name, has_weights, open_model, save_named, start_from,
+                               weights_digest)
+from ..recipe import Training, get_recipe, heard
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #ebebe757
 def open_pair(
@@ -181,7 +181,10 @@ def tell_run(
 ) -> str:  # lines
     "What will be run, and what it will cost."
     size = lambda model: f"{parameters(model.model) / 1e6:.2f}M parameters, pictures of {model.size} pixels"
-    begins = f"begins with {run.init}, as far as it fits" if run.init else "begins with random weights"
+    tower = run.student.startswith("timm:")
+    own = "random weights" if tower or not has_weights(*full_name(run.student)) else "its own weights"
+    begins = f"begins with {f'{run.init}, as far as it fits' if run.init else own}"
+    begins += ", and its teacher's text tower" if tower and not run.init else ""
     lines = [f"student {student.name}: {size(student)}, {student.context} tokens; {begins}"]
     if teacher:
         ratio = parameters(teacher.model.visual) / parameters(student.model.visual)
@@ -196,7 +199,7 @@ def tell_run(
     if run.exact and any(isinstance(part, _BatchNorm) for part in student.model.modules()):
         lines.append(f"its batch normalisation sees {run.batch} pairs, however many are compared")
     rest = ("recipe", "lr", "warmup", "weight_decay", "scale_over_tau", "accumulate", "positives", "precision",
-            "freeze", "init", "seed")
+            "freeze", "seed")
     return "\n".join([*lines, ", ".join(f"{name} {getattr(run, name)}" for name in rest if getattr(run, name) != "")])
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #d2b43def
@@ -317,7 +320,8 @@ def distil_pair(
         student = student._replace(model=convert_sync_batchnorm(student.model))
     data, digest = open_data(run, models, accelerator.process_index, ranks)
     start, bound = [weights_digest(model.model) for model in models], bound_ranks(data, student.model, ranks)
-    taught = teacher and teacher.model.to(accelerator.device)
+    heeded = teacher if heard(get_recipe(run.recipe)) != "nobody" else None  # its text tower may be all that is used
+    taught = heeded and heeded.model.to(accelerator.device)
     if run.cache:
         taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator, run.workers)
     named = [row[:1] + row[2:] if len(row) > 2 else row for row in digest]  # a repaired picture does not end a run
@@ -330,7 +334,7 @@ def distil_pair(
         if accelerator.is_main_process:
             save_named(student._replace(model=student.model.eval()), folder)
             write_facts(folder, digest, run.recipe)
-            write_card(folder, student, teacher, asdict(run))
+            write_card(folder, student, heeded, asdict(run))
             draw_run(folder)
             answer(f"  in {folder}")
     return folder
@@ -344,6 +348,7 @@ def write_facts(
     "Say beside a model what it was made from: checksums, versions, machine."
     weights = folder / "open_clip_model.safetensors"
     facts = {"sha256": sha256(weights), "data": sha256(json.dumps(digest).encode()),
-             "recipe": repr(get_recipe(recipe)), "dark": version("dark-distillation"), "environment": environment()}
+             "recipe": repr(get_recipe(recipe)), "dark": package_version("dark-distillation"),
+             "environment": environment()}
     with atomic_write(folder / "run.json") as part:
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -123,16 +123,17 @@ def own_language(
 
 # %% ../../nbs/lib/3_models/03_named.ipynb #c0de0011
 def refuse_few_words(
-    named: Named,
+    named: Named,  # of `as_named`
 ) -> None:
-    "ValueError for a model that cannot embed the tokens it is given."
+    "ValueError for a model whose text tower has fewer words than its tokenizer."
     home = named.model if hasattr(named.model, "token_embedding") else getattr(named.model, "text", None)
     if (words := getattr(home, "token_embedding", None)) is None:
         return  # of transformers, which brings its own words
-    largest = int(named.tokens(["a"]).max())  # the end of a sentence is the last word of CLIP's
-    if largest >= words.num_embeddings:
-        raise ValueError(f"{named.name} reads tokens up to {largest}, and its text_cfg has a vocab_size of "
-                         f"{words.num_embeddings}: write {largest + 1}")
+    tokenizer = named.tokens
+    known = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
+    if known > words.num_embeddings:
+        raise ValueError(f"the tokenizer of {named.name} has {known} words, and text_cfg a vocab_size of "
+                         f"{words.num_embeddings}: write {known}")
 
 
 # %% ../../nbs/lib/3_models/03_named.ipynb #916cec80

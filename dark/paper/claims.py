@@ -245,9 +245,9 @@ def judge_decorrelation(
                       adjusted[0]), ("keeps confidence (DARK minus no-kd)", kept, adjusted[1])))
     return dict(ours=left.difference, low=left.low, high=left.high, unit="difference in non-target correlation",
                 where=f"stage 42_embeddings, profile {profile}", direction=found, verdict=on_profile(profile, found),
-                difference="static-kd minus DARK; zero-off, which does not repel, minus DARK: "
-                           f"{control.difference:.3f} [{number(control.low, 3)}, {number(control.high, 3)}]",
-                reason=f"{found}: {shown}; {left.n} seeds")
+                difference="static-kd minus DARK",
+                reason=f"{found}: {shown}. Without a negative sign (zero-off minus DARK): {control.difference:+.3f} "
+                       f"[{number(control.low, 3)}, {number(control.high, 3)}]; {left.n} seeds")
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #207b7e71
 @judge("T1")
