@@ -315,13 +315,13 @@ def figure_lines(
                 _draw_line(low, own, f"minus_{column}", beside, colours[other], other)
         low.axhline(0, color="black", lw=0.8, zorder=0)
         ax.set(xscale="log", title=f"({letters[0]}) {study}")
-        low.set(xlabel=what, title=f"({letters[1]}) DARK minus {' and '.join(AGAINST.values())}")
+        low.set(xlabel=what, title=f"({letters[1]}) DARK's margin")
         low.set_xticks(values, labels=[f"{value:g}" for value in values])
         for one in (ax, low):
             one.minorticks_off()
             one.grid(axis="y", alpha=0.3)
     axes[0, 0].set_ylabel("test Avg")
-    axes[1, 0].set_ylabel("difference in test Avg")
+    axes[1, 0].set_ylabel("test Avg of DARK minus")
     handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels())}
     fig.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
     return fig
