@@ -350,7 +350,7 @@ def judge_value(
 def judge_registered(
     ledger,      # rows of the ledger
     registered,  # rows of registered.csv
-) -> pd.DataFrame:  # id, hypothesis, value, low, high, p, verdict, registered
+) -> pd.DataFrame:  # id, hypothesis, value, low, high, p, verdict, registered, metric
     "Found, opposed or undecided, for each hypothesis; `not run` where its value was not measured."
     held = ledger[ledger["seed"].isna()].set_index(["stage", "name", "metric"])[["value", "low", "high"]]
     rows = []
@@ -362,7 +362,7 @@ def judge_registered(
             p = float(held.loc[tested, "value"]) if tested != key and tested in held.index else np.nan
             verdict = _decide(line["rule"], line["margin"], p, at["low"], at["high"])
         rows.append({"id": line["id"], "hypothesis": line["hypothesis"], **at, "p": p, "verdict": verdict,
-                     "registered": line["registered"]})
+                     "registered": line["registered"], "metric": line["metric"]})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/lib/9_paper/02_verdicts.ipynb #d0a57137
