@@ -214,10 +214,10 @@ def _check_pairs(who, e): # one model's embeddings: shapes and unit norms (NaN p
 def refuse_scales(
     **models,  # Embeddings by their names
 ) -> None:
-    "ValueError for a scale that turns a model upside down, or its similarities off."
+    "ValueError for a scale that turns a model upside down."
     for who, e in models.items():
-        if (e.scale.detach() <= 0).any():
-            raise ValueError(f"{who}: scale is {e.scale.item():.3g} and must be above 0")
+        if (e.scale.detach() < 0).any():
+            raise ValueError(f"{who}: scale is {e.scale.item():.3g} and must not be below 0")
 
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #c0de0005
