@@ -120,8 +120,10 @@ def test_the_page_knows_four_verdicts_and_has_every_line():
     assert set(table["id"]) == {*DEFINITIONS["id"], *REFERENCE["item"], *REGISTERED["id"]}
     assert table["verdict"].str.fullmatch("found|opposed|undecided|not run: needs .+|").all()
     assert (table.loc[table["verdict"] == "", "column"] == "phantom").all(), "printed numbers, on other data"
-    assert set(table.loc[table["id"].str.fullmatch("[A-Z][0-9]+"), "verdict"].str.partition(":")[0]) == {
-        "found", "opposed", "undecided", "not run"}
+    other = table["id"].eq("T1") & table["column"].eq("phantom")  # a printed share of scores that are of other data
+    assert set(table.loc[other, "verdict"]) == {""}
+    claims = table["id"].str.fullmatch("[A-Z][0-9]+") & ~other
+    assert set(table.loc[claims, "verdict"].str.partition(":")[0]) == {"found", "opposed", "undecided", "not run"}
 
 
 @pytest.mark.parametrize("column, stage", [("hc18", "32_hc18"), ("sweeps", "36_sweeps"), ("phantom", "40_zero_shot")])
