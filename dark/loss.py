@@ -220,24 +220,6 @@ def refuse_scales(
             raise ValueError(f"{who}: scale is {e.scale.item():.3g} and must not be below 0")
 
 
-# %% ../nbs/lib/0_method/03_loss.ipynb #c0de0005
-def refuse_pairs(
-    student: Embeddings,  # of N pairs
-    teacher: Embeddings | None,  # of the same
-    tau: float,  # temperature of the teacher
-    merged: bool = False,  # will pairs of one caption become one?
-) -> None:
-    "ValueError for what `dark_loss` cannot see any more once tau is divided by and pairs are merged."
-    if tau <= 0:
-        raise ValueError(f"tau={tau} must be positive")
-    for who, e in (("student", student), ("teacher", teacher)) if merged else ():
-        if e is not None:
-            _check_pairs(who, e)
-    if merged and teacher is not None and len(teacher.image) != len(student.image):
-        raise ValueError(f"student and teacher must embed the same N pairs: {len(student.image)} and "
-                         f"{len(teacher.image)}")
-
-
 # %% ../nbs/lib/0_method/03_loss.ipynb #703e003c
 def _check_settings(student, teacher, diag, off_diag, tau, chunk):
     _check_pairs("student", student)
@@ -262,6 +244,20 @@ def _check_finite(loss, student, teacher, diag, off_diag):
     bad = [name for name, x in parts if not torch.isfinite(x).all()]
     cause = f"NaN or infinity in {', '.join(bad)}" if bad else "embeddings are finite; look at weights and scales"
     raise ValueError(f"the loss is {loss.item()} with diag={diag}, off_diag={off_diag}: {cause}")
+
+# %% ../nbs/lib/0_method/03_loss.ipynb #c0de0005
+def refuse_pairs(
+    student: Embeddings,  # of N pairs
+    teacher: Embeddings | None,  # of the same
+    tau: float,  # temperature of the teacher
+    merged: bool = False,  # will pairs of one caption become one?
+) -> None:
+    "ValueError for what `dark_loss` cannot see any more once tau is divided by and pairs are merged."
+    if tau <= 0:
+        raise ValueError(f"tau={tau} must be positive")
+    if merged:
+        _check_settings(student, teacher, 0, 0, 1.0, None)
+
 
 # %% ../nbs/lib/0_method/03_loss.ipynb #5c90d6ec
 def dark_loss(

@@ -10,7 +10,7 @@ from dark.paper.report import deeper
 from dark.paper.stages import all_stages, read_notebook
 
 HOMES = ("phantom", "hc18", "sweeps", "speed")  # profiles with committed results
-# Measured on other machines, or not yet whole: their notebooks show nothing, the stages after them do.
+# Measured on other machines: their notebooks show nothing, the stages after them do.
 ELSEWHERE = {"32_hc18", "33_elsewhere", "48_gpu"}
 SHOWING = [stage for stage in all_stages() if stage.profiles[0] in HOMES and stage.stem not in ELSEWHERE]
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
            'teachers', 'results', 'predictions', 'teachers_digest', 'given', 'run_folder', 'from_root', 'meant',
-           'has_file', 'find_conflict', 'read_text', 'in_words', 'refuse_outside', 'answer', 'Busy', 'hold']
+           'has_file', 'find_conflict', 'read_text', 'in_words', 'refuse_other_files', 'refuse_outside', 'answer',
+           'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
 import errno
@@ -193,6 +194,17 @@ def in_words(
         return f"{where} is in the way ({error.strerror}): it is a file, a folder or a link where another belongs; " \
                f"move it away, {again}"
     return f"{where}: {error.strerror}; mend that, {again}"
+
+# %% ../../nbs/lib/1_core/01_paths.ipynb #c0de0031
+def refuse_other_files(
+    folder: Path,  # that is to receive something, there or not
+    own: tuple,  # names that may be there
+) -> None:
+    "FileExistsError for a folder with something else in it; hidden files do not count."
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    if others := sorted(name for name in names if name not in own and name[0] != "."):
+        raise FileExistsError(f"{folder} has other files, such as {others[0]}: take another folder")
+
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #06402488
 def refuse_outside() -> None:

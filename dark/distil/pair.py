@@ -23,7 +23,7 @@ from timm.layers import convert_sync_batchnorm
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..core.paths import answer, hold
+from ..core.paths import answer, hold, refuse_other_files
 from ..core.repro import atomic_write, environment, package_version, remove_parts, seed_everything, sha256
 from .batches import ShardBatches, Together, open_data
 from .loop import ANEW, Callback, Checkpoint, Log, Progress, Run, compare_pairs, fit
@@ -213,11 +213,8 @@ def refuse_folder(
         if other := [f"{name} {value!r}, not {getattr(run, name)!r}" for name, value in earlier.items()
                      if name not in FREE and value != getattr(run, name)]:
             raise ValueError(f"{folder} has a run with {', '.join(other)}: {ANEW}")
-    elif folder.is_dir():
-        others = sorted(path.name for path in folder.iterdir() if path.name != "run.toml" and path.name[0] != ".")
-        if others:
-            raise FileExistsError(f"{folder} has other files, such as {others[0]}, and no run to go on with: take "
-                                  "another folder")
+    else:
+        refuse_other_files(folder, ("run.toml",))
 
 # %% ../../nbs/lib/5_distil/09_pair.ipynb #ab341a44
 def check_compiler() -> None:

@@ -142,9 +142,10 @@ def check_settings(
     refuse_more(recipe)
     if not (run.student and run.data and run.out):
         raise ValueError("student, data and out must be names, and one of them is empty")
-    if heard(recipe) != "nobody" and not run.teacher:
+    alone = heard(recipe) == "nobody"
+    if not alone and not run.teacher:
         raise ValueError(f"the recipe {run.recipe} needs a teacher: name one, or take no-kd")
-    if heard(recipe) == "nobody" and run.teacher and not run.student.startswith("timm:"):  # which takes its text tower
+    if alone and run.teacher and not run.student.startswith("timm:"):  # which takes its text tower
         raise ValueError(f"the recipe {run.recipe} listens to no teacher: leave {run.teacher} out, or "
                          "write --teacher '' over a file")
     free = ("samples", "weight_decay", "workers", "every", "minutes")
@@ -157,7 +158,7 @@ def check_settings(
     for name, known in CHOICES.items():
         if getattr(run, name) not in known:
             raise ValueError(f"{name} is {getattr(run, name)!r}: choose {' or '.join(filter(None, known))}")
-    if run.cache < 0 or run.cache and (not run.teacher or heard(recipe) == "nobody"):
+    if run.cache < 0 or run.cache and (alone or not run.teacher):
         raise ValueError(f"cache is {run.cache}: it is a number of views that a teacher sees, so name one")
     if not 0 <= run.warmup < 1:
         raise ValueError(f"warmup is {run.warmup}: it is a share of the steps, from 0 to 1")
