@@ -21,7 +21,7 @@ from dark.core.repro import sha256
 from dark.data import download, fetalclip, sources
 
 checkout = Path(__file__).resolve().parent.parent
-mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else checkout.parent / "shared" / "mirror"
+mirror = paths.mirror() or checkout.parent / "shared" / "mirror"
 needs_hc18 = pytest.mark.skipif(not (mirror / "hc18" / "training_set").is_dir(),
                                 reason="HC18 is not here: set DARK_MIRROR to a folder with it")
 

@@ -1,6 +1,5 @@
 """Zero-shot on real frames: features once per pixel spacing give what the protocol gives frame by frame."""
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from dark.core import paths
 from dark.core.stats import bootstrap, confusion, f1_of_counts, macro_f1, percentile_interval
 from dark.data.biometry import days, predicted_day
 from dark.data.fetal_planes import (
@@ -31,7 +31,7 @@ from dark.evaluate.zero_shot import Reader, encode_frames, predict_heads, predic
 from dark.models.released import get_release
 
 checkout = Path(__file__).resolve().parent.parent
-mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else checkout.parent / "shared" / "mirror"
+mirror = paths.mirror() or checkout.parent / "shared" / "mirror"
 needs_hc18 = pytest.mark.skipif(not (mirror / ages_file).is_file() or not (mirror / "hc18" / "training_set").is_dir(),
                                 reason="HC18 and the prompts are not here: set DARK_MIRROR to a folder with them")
 needs_frames = pytest.mark.skipif(not (mirror / planes_part).is_dir() or not (mirror / landmarks_file).is_file(),

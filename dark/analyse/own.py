@@ -58,12 +58,14 @@ def evaluate(
     data: str,  # table of labels, or pairs
     prompts: str | None,  # .json; None: retrieval
     out: Path,  # folder that receives scores.csv, and predictions.csv and confusion.png
+    cut_captions: bool = False,  # sentences that the model cannot read whole are allowed
 ) -> str:  # lines to print
     "Judge a model, and write down how, in place of what an earlier judgement left."
     refuse_other_files(out, JUDGED)
     table, sentences = read_asked(data, prompts)
     named = open_model(model)
-    refuse_long_sentences(table, sentences, named)
+    if not cut_captions:
+        refuse_long_sentences(table, sentences, named)
     named.model.to(device())
     tables = {}
     if sentences is None:
@@ -97,9 +99,10 @@ def dark_eval(
     parser.add_argument("--data", required=True, help="table with path, label (and group); or pairs")
     parser.add_argument("--prompts", help="JSON, label: sentences; without it the data are pairs, for retrieval")
     parser.add_argument("--out", required=True, help="folder for scores.csv, predictions.csv and confusion.png")
+    parser.add_argument("--cut-captions", action="store_true", help="allow sentences that the model cannot read whole")
     chosen = parser.parse_args(arguments)
     try:
-        answer(evaluate(chosen.model, chosen.data, chosen.prompts, Path(chosen.out)))
+        answer(evaluate(chosen.model, chosen.data, chosen.prompts, Path(chosen.out), chosen.cut_captions))
     except KeyboardInterrupt:
         say("\ndark_eval: interrupted")
         return 130

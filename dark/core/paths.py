@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['root', 'data', 'figures', 'notebooks', 'raw', 'weights', 'cache', 'reference', 'find_root', 'check_root', 'runs',
-           'teachers', 'results', 'predictions', 'teachers_digest', 'given', 'run_folder', 'from_root', 'meant',
-           'has_file', 'find_conflict', 'read_text', 'in_words', 'refuse_other_files', 'refuse_outside', 'answer',
-           'Busy', 'hold']
+           'teachers', 'results', 'predictions', 'teachers_digest', 'mirror', 'given', 'run_folder', 'from_root',
+           'meant', 'has_file', 'find_conflict', 'read_text', 'in_words', 'refuse_other_files', 'refuse_outside',
+           'answer', 'Busy', 'hold']
 
 # %% ../../nbs/lib/1_core/01_paths.ipynb #be4f2e69
 import errno
@@ -98,14 +98,20 @@ def teachers_digest(
         return ""
     return hashlib.sha256(json.dumps(json.loads(card.read_text(encoding="utf-8"))["teachers"]).encode()).hexdigest()
 
+# %% ../../nbs/lib/1_core/01_paths.ipynb #d1f00021
+def mirror() -> Path | None: # None if DARK_MIRROR is not set, or empty
+    "Folder with the paths of the items, from which they are taken instead of from their homes."
+    named = os.environ.get("DARK_MIRROR")
+    return Path(named) if named else None
+
 # %% ../../nbs/lib/1_core/01_paths.ipynb #44693a4c
 def given(
     profile: str, # name of a profile
 ) -> list: # paths, sorted; none for a profile that makes all it reads
     "Files that the stages of a profile find, if they are there."
-    mirror = Path(os.environ["DARK_MIRROR"]) if "DARK_MIRROR" in os.environ else data
-    found = {"phantom": [teachers("phantom").glob("*")], "sweeps": [teachers("phantom").glob("*")],
-             "hc18": [runs("phantom").glob("no-kd-s*/done.json"), mirror.glob("fetal_planes_db/frames/Images")],
+    found = {"phantom": [teachers("phantom").glob("*")], "sweeps": [data.glob("teachers/phantom*/*")],
+             "hc18": [runs("phantom").glob("no-kd-s*/done.json"),
+                      (mirror() or data).glob("fetal_planes_db/frames/Images")],
              "paper": [runs("paper").glob("*-s*/model.pt"), raw.glob("*.sha256")]}
     return sorted(file for files in (found[profile] if profile in found else ()) for file in files)
 

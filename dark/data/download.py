@@ -146,7 +146,7 @@ def copy_from_mirror(
     work,    # folder to work in
 ):
     "Take a part from the folder DARK_MIRROR."
-    mirror = Path(os.environ["DARK_MIRROR"])
+    mirror = paths.mirror()
     found = list_files(part, mirror)
     if not found:
         raise ValueError(f"DARK_MIRROR has no {part.path}: unset it, or let the folder {mirror} hold the files that "
@@ -175,7 +175,7 @@ def bring(
     work.mkdir(parents=True, exist_ok=True)
     arrived, revision = work / target.name, record["revision"] if "revision" in record else None
     try:
-        if "DARK_MIRROR" in os.environ:
+        if paths.mirror():
             copy_from_mirror(part, work)
         else:
             with explain(part):

@@ -8,7 +8,6 @@ __all__ = ['data_items', 'weight_items', 'biomedbert', 'baseline_items', 'items'
            'record_file', 'read_record', 'write_record', 'check_part', 'find_damage', 'examine']
 
 # %% ../../nbs/lib/2_data/09_sources.ipynb #0b768da0
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -142,9 +141,9 @@ def locate_heads() -> FetalHeads:  # NeedsData if its landmarks or frames are no
     if is_complete(planes_item.name):
         whole = locate(planes_item.name)
         return FetalHeads(whole / planes_labels_file, landmarks, whole / planes_pictures)
-    if "DARK_MIRROR" not in os.environ or not (Path(os.environ["DARK_MIRROR"]) / planes_part).is_dir():
+    mirror = paths.mirror()
+    if mirror is None or not (mirror / planes_part).is_dir():
         raise NeedsData(f"needs `dark_fetch {planes_item.name}`, or DARK_MIRROR with a part of it in {planes_part}")
-    mirror = Path(os.environ["DARK_MIRROR"])
     labels = find_file(mirror, planes_labels_file, planes_item.name)
     return FetalHeads(labels, landmarks, mirror / planes_part, part=True)
 

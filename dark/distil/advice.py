@@ -154,7 +154,7 @@ def refuse_beforehand(
     if run.compile:
         check_compiler()
     if run.val:
-        open_judge(run.val, run.prompts or None, student)
+        open_judge(run.val, run.prompts or None, student, run.cut_captions)
 
 # %% ../../nbs/lib/5_distil/10_advice.ipynb #34dd6061
 def said_of_captions(

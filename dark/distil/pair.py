@@ -252,7 +252,7 @@ def watchers(
     "What looks on while a run trains: scores, log, steps, checkpoint, bar, cost; settings are kept if it accepts them."
     folder, callbacks = Path(run.out), [StillFrozen()]
     if run.val:
-        judge = open_judge(run.val, run.prompts or None, student)
+        judge = open_judge(run.val, run.prompts or None, student, run.cut_captions)
         scores = lambda _: judge(student).set_index("metric")["value"].to_dict()
         callbacks.append(Validate(folder / "val.csv", scores, run.every))
     pairs = run.batch * (run.accumulate if run.exact else 1)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TEACHER_LOG', 'EMBEDDINGS', 'without_students', 'draw_train', 'Average', 'trained_folder', 'teacher_key', 'teach',
-           'train_teacher', 'count_epochs', 'train_all', 'train_teachers', 'card_settings', 'ship_teachers',
-           'shipped_teachers', 'embed_views', 'seat_teacher', 'teacher_facts', 'seat_teachers', 'read_teacher_logs']
+           'train_teacher', 'count_epochs', 'train_all', 'train_teachers', 'card_settings', 'put_teachers', 'read_card',
+           'ship_teachers', 'shipped_teachers', 'embed_views', 'seat_teacher', 'teacher_facts', 'seat_teachers',
+           'read_teacher_logs']
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #ce72bef1
 import json
@@ -182,12 +183,15 @@ def card_settings(
     return json.loads(json.dumps(sizes)) | {name: fingerprint(*parts) for name, parts in code.items()}
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #aea00c26
-def ship_teachers(
+def put_teachers(
+    folder: Path,  # made if missing
     profile: Profile,
+    files: dict,  # seed -> file of the weights, the log beside it
+    settings: dict,  # what they were trained with
 ) -> Path:  # the folder
-    "Put the trained teachers of all seeds where they come with the compendium, with their card."
-    folder, cards = paths.teachers(profile.name), []
-    for seed, file in train_teachers(profile, profile.seeds).items():
+    "Put trained teachers where they come with the compendium, with their card."
+    cards = []
+    for seed, file in files.items():
         for source in (file, file.with_suffix(".jsonl")):
             with atomic_write(folder / f"teacher-s{seed}{source.suffix}") as part:
                 shutil.copyfile(source, part)
@@ -195,37 +199,53 @@ def ship_teachers(
         scores = {name: round(value, 4) for name, value in last.items() if "/" in name}
         cards.append({"seed": seed, "file": f"teacher-s{seed}.safetensors", "sha256": sha256(file), **scores})
     card = {"profile": profile.name, "parameters": parameters(teacher(profile)), "precision": "float16",
-            "licence": "Apache-2.0", "settings": card_settings(profile), "trained_on": environment(),
-            "teachers": cards}
+            "licence": "Apache-2.0", "settings": settings, "trained_on": environment(), "teachers": cards}
     with atomic_write(folder / "card.json") as part:
         part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return folder
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #c600202d
-def shipped_teachers(
-    profile: Profile,
+def read_card(
+    folder: Path,
+    seeds: tuple,  # whose teachers are wanted
+    settings: dict,  # what they must have been trained with
+    anew: str,  # how to get others
 ) -> dict:  # seed -> file; empty if none come with the compendium
-    "The shipped teachers of a profile; ValueError if they are of another one, or damaged."
-    folder, anew = paths.teachers(profile.name), f"dark_paper --profile {profile.name} --train-teachers"
+    "Shipped teachers; ValueError if they are of other settings, or damaged."
     if not (folder / "card.json").is_file():
         return {}
-    restore = f"restore it from git, or train the profile's own teachers with `{anew}`"
+    restore = f"restore it from git, or {anew}"
     try:
         card = json.loads(paths.read_text(folder / "card.json"))
         sums = {told["seed"]: told["sha256"] for told in card["teachers"]}
-        files = {seed: folder / f"teacher-s{seed}.safetensors" for seed in profile.seeds if seed in sums}
+        files = {seed: folder / f"teacher-s{seed}.safetensors" for seed in seeds if seed in sums}
         card["settings"].keys()
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{paths.from_root(folder / 'card.json')} is no card of teachers: {restore}") from None
-    settings = card_settings(profile)
     if other := sorted(name for name in settings if name not in card["settings"]
                        or card["settings"][name] != settings[name]):
         raise ValueError(f"the teachers in {paths.from_root(folder)} were trained with other {', '.join(other)}: "
-                         f"train the profile's own with `{anew}`")
+                         f"{anew}")
     for seed, file in files.items():
         if not paths.has_file(file) or sha256(file) != sums[seed] or not paths.has_file(file.with_suffix(".jsonl")):
             raise ValueError(f"{paths.from_root(file)}, or the log beside it, is missing or damaged: {restore}")
     return files
+
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #d1f00001
+def ship_teachers(
+    profile: Profile,
+) -> Path:  # the folder
+    "Train the teachers of all seeds, each unless that is done, and put them where they come with the compendium."
+    files = train_teachers(profile, profile.seeds)
+    return put_teachers(paths.teachers(profile.name), profile, files, card_settings(profile))
+
+# %% ../../nbs/lib/5_distil/02_teachers.ipynb #d1f00002
+def shipped_teachers(
+    profile: Profile,
+) -> dict:  # seed -> file; empty if none come with the compendium
+    "The shipped teachers of a profile; ValueError if they are of another one, or damaged."
+    anew = f"train the profile's own with `dark_paper --profile {profile.name} --train-teachers`"
+    return read_card(paths.teachers(profile.name), profile.seeds, card_settings(profile), anew)
 
 # %% ../../nbs/lib/5_distil/02_teachers.ipynb #85bef7a4
 def embed_views(

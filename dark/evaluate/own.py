@@ -209,10 +209,14 @@ def open_judge(
     data,  # table with path and label, or pairs
     prompts,  # .json with sentences for each label; None: retrieval
     named: Named,  # the model that will be judged: its tokens count
+    cut_captions: bool = False,  # sentences that it cannot read whole are allowed
 ):  # function of a `Named` -> table with metric and value, as of `score_labels` or `score_retrieval`
-    "What a model is asked, checked before it is; ValueError in one sentence for what cannot be asked."
+    "What a model is asked, every picture read once before it is; ValueError in one sentence for what cannot be asked."
     table, sentences = read_asked(data, prompts)
-    refuse_long_sentences(table, sentences, named)
+    if not cut_captions:
+        refuse_long_sentences(table, sentences, named)
+    for file in tqdm(table["path"], desc="pictures to judge by", unit="picture", disable=None):
+        read_square(file, 32)  # or a training ends at its first validation
     if sentences is None:
         return lambda model: score_retrieval(model, table)
     return lambda model: score_labels(predict_labels(model, table, sentences))
