@@ -8,7 +8,7 @@
 #   make docs       build the documentation site: _docs/index.html
 #   make lab        open JupyterLab
 #   make readme     make README.md from nbs/index.ipynb
-#   make teachers   train the phantom's teachers anew and put them where they come with the compendium
+#   make teachers   train the phantom's teachers anew, the misled ones too: where they come with the compendium
 #   make students   pack the phantom's trained students as safetensors, with a card, into data/runs/phantom/students
 #   make cards      write the phantom's datasheet, data/phantom.md
 #   make outputs    run every library notebook, and those for readers, and keep what they show
@@ -97,8 +97,8 @@ readme: $(STAMP)
 	.venv/bin/python -c "from dark.paper.front import write_readme; write_readme()"
 
 teachers: $(STAMP)
-	.venv/bin/python -c "from dark.distil.teachers import ship_teachers; from dark.recipe import get_profile; \
-	  print(ship_teachers(get_profile('phantom')))"
+	.venv/bin/python -c "from dark.distil.teachers import ship_teachers; from dark.distil.voices import ship_misled; \
+	  from dark.recipe import get_profile; print(ship_teachers(get_profile('phantom')), *ship_misled())"
 
 students: $(STAMP)
 	.venv/bin/python -c "from dark.distil.pack import pack_students; from dark.recipe import get_profile; \

@@ -3,6 +3,7 @@
 import inspect
 import os
 from datetime import timedelta
+from itertools import count
 
 import numpy as np
 import pytest
@@ -424,14 +425,29 @@ def test_golden_values_of_clipped(progress, off):
     near(found, expected_parts(lambda p: p, 1.0, off))
 
 
-def test_golden_values_of_permuted():
-    "The match keeps its share, and the rest of every row is the same numbers elsewhere: only off_diag can differ."
-    found = ask("static-permuted", pairs(0, 14.0), pairs(1, 20.0))
-    contrastive, diag, off_diag = dark_parts(lambda p: p)
-    assert (found["w_diag"], found["w_off"]) == (1, 1)
-    np.testing.assert_allclose([float(found["contrastive"]), float(found["diag"])], [contrastive, diag], rtol=1e-7)
-    assert abs(float(found["off_diag"]) - off_diag) > 1e-3
-    np.testing.assert_allclose(float(found["loss"].detach()), contrastive + diag + float(found["off_diag"]), rtol=1e-7)
+def shuffled(progress):
+    "Rows with their other values in one order, drawn for the step and the comparison; the match stays."
+    seeds = count(round(progress * 2**40))
+
+    def change(p):
+        order = torch.randperm(len(p) - 1, generator=torch.Generator().manual_seed(next(seeds))).numpy()
+        moved = p.copy()
+        for i, row in enumerate(p):
+            others = np.delete(np.arange(len(p)), i)
+            moved[i, others] = row[others[order]]
+        return moved
+
+    return change
+
+
+@pytest.mark.parametrize("name, progress, off, moved", (
+    ("static-permuted", 0.9, 1.0, True), ("dark-permuted", 0.3, 2 - 2.8 * 0.3, True),
+    ("dark-permuted", 0.9, 2 - 2.8 * 0.9, True), ("dark-repel-permuted", 0.3, 2 - 2.8 * 0.3, False),
+    ("dark-repel-permuted", 0.9, 2 - 2.8 * 0.9, True)))
+def test_golden_values_of_permuted(name, progress, off, moved):
+    found = ask(name, pairs(0, 14.0), pairs(1, 20.0), progress)
+    near(found, expected_parts(shuffled(progress) if moved else lambda p: p, 1.0, off))
+    assert (abs(found["off_diag"].item() - dark_parts(lambda p: p)[2]) > 1e-3) == moved
 
 
 def test_golden_values_of_uniform():

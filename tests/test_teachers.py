@@ -7,16 +7,27 @@ import torch
 
 from dark.core import paths
 from dark.core.compute import read_tensors
-from dark.distil.teachers import shipped_teachers
-from dark.evaluate.zero_shot import both_splits
+from dark.core.ledger import Ledger
+from dark.distil.teachers import read_card, shipped_teachers
+from dark.distil.voices import misled_card, misled_teacher
+from dark.evaluate.benchmarks import scores
+from dark.evaluate.zero_shot import both_splits, drawn_benchmarks
 from dark.models.clip import load_teacher
 from dark.recipe import get_profile
 
 PHANTOM = get_profile("phantom")
+MISLED = (1.0,)  # shares whose teachers come with the compendium: those of the registered hypotheses
 
 
-def test_every_seed_has_one_of_this_phantom():
-    files = shipped_teachers(PHANTOM)  # compares checksums, settings, and the code that draws the pictures
+def shipped_misled(share):
+    folder, settings = misled_card("phantom", share)
+    return read_card(folder, PHANTOM.seeds, settings, "")
+
+
+@pytest.mark.parametrize("find", [lambda: shipped_teachers(PHANTOM), *(lambda s=s: shipped_misled(s) for s in MISLED)],
+                         ids=["phantom", *(f"misled {share}" for share in MISLED)])
+def test_every_seed_has_one_of_this_phantom(find):
+    files = find()  # compares checksums, settings, and the code that draws the pictures
     assert set(files) == set(PHANTOM.seeds)
     for file in files.values():
         state = read_tensors(file)
@@ -40,3 +51,13 @@ def test_the_card_tells_their_scores():
     found = both_splits(PHANTOM)(load_teacher(PHANTOM, shipped_teachers(PHANTOM)[0]))
     for name, value in found.items():
         assert value == pytest.approx(told[name], abs=0.01), name  # half precision, and this processor's rounding
+
+
+@pytest.mark.parametrize("share", MISLED)
+def test_a_misled_one_is_the_one_that_the_ledger_tells_of(share):
+    found = scores(drawn_benchmarks("phantom").predict(load_teacher(PHANTOM, misled_teacher("phantom", share, 0))))
+    told = {row["metric"]: row["value"] for row in Ledger("sweeps").rows()
+            if row["name"] == f"teacher misled={share}" and row["seed"] == 0}
+    assert len(found) > 3
+    for name, value in found.items():
+        assert value == pytest.approx(told[f"voice/{name}"], abs=0.01), name

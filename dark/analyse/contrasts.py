@@ -131,18 +131,20 @@ def contrast_rows(
     ledger: pd.DataFrame,  # of profile sweeps
     registered: pd.DataFrame,  # rows of registered.csv
     least: int = 3,  # seeds
-) -> pd.DataFrame:  # rows of a ledger: value, 95% interval over seeds and their number; and p
+) -> pd.DataFrame:  # rows of a ledger: value, 95% interval over seeds and their number; and p against the margin
     "The registered contrasts that were measured, as `dark.paper.verdicts.judge_registered` reads them."
     asked = registered[registered["stage"] == SWEEP_STAGE].drop_duplicates(["name", "metric"])
-    found = {}
-    for name, metric in zip(asked["name"], asked["metric"]):
+    found, chances = {}, []
+    for line in asked.to_dict("records"):
         try:
-            values = contrast(ledger, name, metric.partition("/minus_")[0]).round(12)
+            values = contrast(ledger, line["name"], line["metric"].partition("/minus_")[0]).round(12)
         except NotMeasured:
             continue
         if len(values) >= least:
-            found[name, metric] = paired_t(values, np.zeros(len(values)))
-    adjusted, rows = holm([1.0 if np.isnan(test.p) else test.p for test in found.values()]), []
+            asserted = 0.0 if line["rule"] == "differs" else line["margin"]
+            found[line["name"], line["metric"]] = paired_t(values, np.zeros(len(values)))
+            chances.append(paired_t(values, np.full(len(values), asserted)).p)
+    adjusted, rows = holm([1.0 if np.isnan(p) else p for p in chances]), []
     for ((name, metric), test), p in zip(found.items(), adjusted):
         rows.append(row(name, metric, test.difference, "fraction", n=test.n, low=test.low, high=test.high))
         rows.append(row(name, metric.replace("/minus_", "/p_holm_"), p, "1", n=test.n))

@@ -59,7 +59,8 @@ def _place(value, ends):
     return np.where(value < ends[0], outside[0], np.where(value > ends[-1], outside[1], np.interp(value, ends, index)))
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #eb08aa0e
-MARKED = ("dark-b2-e-0.8", "static-kd", "zero-off", "anneal-b2-e0", "coupled-b1-e-0.8")
+MARKED = ("no-kd", "static-kd", "zero-off", "anneal-b2-e0", "coupled-b1-e-0.8", "coupled-b2-e-0.8", "dark-b1-e-0.8",
+          "dark-b2-e-0.8", "dark-b4-e-0.8", "dark-b8-e-0.8")
 
 
 def figure_plane(
@@ -82,8 +83,8 @@ def figure_plane(
         ends = [recipes[name].diag[1] == on[x] and recipes[name].off_diag[1] == off[y] for name in MARKED]
         names = "\n".join(f"{name} {number(own[name], 3)}" for name, here in zip(MARKED, ends) if here)
         ground = [withStroke(linewidth=3, foreground=shown.cmap(shown.norm(value)))]  # no line crosses a number
-        ax.text(x, y + 0.18, number(value, 3), ha="center", va="center", color=tint, path_effects=ground)
-        ax.text(x, y - 0.2, names, ha="center", va="center", color=tint, fontsize=6)
+        ax.text(x, y + 0.22, number(value, 3), ha="center", va="center", color=tint, path_effects=ground)
+        ax.text(x, y + 0.04, names, ha="center", va="top", color=tint, fontsize=6)
     if isfinite(share):
         weights = np.linspace(on[0] - 1, on[-1] + 1, 200)
         ax.plot(_place(weights, on), _place(-(1 + weights * share) / (1 - share), off), color="#D55E00",
@@ -110,6 +111,22 @@ def markdown_plane(
     return markdown_table(pd.DataFrame(shown))
 
 
+# %% ../../nbs/lib/8_artefacts/10_maps.ipynb #d1f00041
+def _sides(table):
+    "On which side of the line the cells of `table_plane` break, and what follows."
+    beyond, broken = table["beyond"], table["broken"]
+    told = (f"of the {beyond.sum()} cells beyond it {(beyond & broken).sum()} break, of the {(~beyond).sum()} before "
+            f"it {(~beyond & broken).sum()}. ")
+    if not broken.any():
+        return told + "So it breaks on neither side of the line."
+    if (~beyond & broken).any():
+        return told + "So it breaks before the line, too."
+    if broken[beyond].all():
+        return told + "So it breaks just where the line says."
+    lost = table["avg"].max() - table.loc[beyond & ~broken, "avg"].max()
+    return told + ("So it breaks beyond the line alone, and not everywhere beyond it; the best that lies there is "
+                   f"{lost:.3f} below the best of all.")
+
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #1ba40233
 def caption_plane(
     ledger: pd.DataFrame,  # of profile sweeps
@@ -118,7 +135,7 @@ def caption_plane(
     table, share = table_plane(ledger), match_share(ledger)
     best, broken = table.loc[table["avg"].idxmax()], table[table["broken"]]
     text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); "
-            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: some recipes that end "
+            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: recipes that end "
             f"there, with their own mean, which is another if they start elsewhere. Colours end {BROKEN} below the "
             f"best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
             f"w_off {best['w_off']}. ")
@@ -126,11 +143,8 @@ def caption_plane(
     text += (f"The map breaks (more than {BROKEN} below the best) in {len(broken)} of {len(table)} cells: {where}. "
              if len(broken) else "The map breaks nowhere. ")
     if isfinite(share):
-        beyond = table["beyond"]
         text += (f"Orange: beyond it the pull of the whole softmax turns round, w_off = -(1 + w_diag p)/(1 - p) with "
-                 f"the measured p = {share:.3f}; of the {beyond.sum()} cells beyond it "
-                 f"{(beyond & table['broken']).sum()} break, of the {(~beyond).sum()} before it "
-                 f"{(~beyond & table['broken']).sum()}. ")
+                 f"the measured p = {share:.3f}; {_sides(table)} ")
     return text + students_told(ledger, "plane")
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #2a9a4791

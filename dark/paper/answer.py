@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SITUATIONS', 'IN_WORDS', 'CAPACITY', 'WORDS', 'standing_of', 'compared', 'situation_rows', 'situation_sentence',
            'lead', 'open_sentence', 'dark_margins', 'regime_words', 'map_sentence', 'capacity_sentence',
-           'misled_sentence', 'registered_sentence', 'answer_text', 'front_answer', 'start_block', 'best_heading',
-           'first_table']
+           'misled_sentence', 'methods_sentence', 'lessons_sentence', 'registered_sentence', 'answer_text',
+           'front_answer', 'start_block', 'best_heading', 'first_table']
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #94c4a818
 import configparser
@@ -16,6 +16,7 @@ import re
 import pandas as pd
 
 from ..analyse.contrasts import MAP, contrast, ruled_scores
+from ..artefacts.regimes import table_ablation
 from ..core import paths
 from ..core.ledger import NotMeasured, final_scores
 from ..core.stats import mean_sd_ci
@@ -24,7 +25,7 @@ from .orders import FEW_AND_MANY, LEAST
 from .page import HOSPITAL, page_ledgers, this_page, value_text
 from .provenance import not_made, run_file
 from ..recipe import TABLE_1, get_profile
-from ..regimes import Regime
+from ..regimes import Regime, case_of
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #d2b6a88d
 def standing_of(
@@ -108,8 +109,7 @@ def open_sentence(
     "What of the paper's own experiment was run."
     seeds = len(final_scores(ledger, "dark-b2-e-0.8", "avg"))
     return (f"On the paper's own pairs DARK was trained with {seeds} seeds: see the claims page." if seeds else
-            "Not run: the paper's own training, which needs its private pairs. The scores that it prints for its "
-            "students are neither confirmed nor refuted here.")
+            "Not run: the paper's own training (its pairs are private): its students' scores stay untested.")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #0bd68721
 def dark_margins(
@@ -187,6 +187,39 @@ def misled_sentence(
             f"zero-off, which ignores what the teacher says of all other pairs, {said[1]}.")
 
 
+# %% ../../nbs/lib/9_paper/11_answer.ipynb #d1f00061
+def methods_sentence(
+    ledger: pd.DataFrame,  # of profile sweeps
+) -> str:  # empty before they were measured
+    "How many methods of others are better than DARK."
+    try:
+        table = table_ablation(ledger)
+    except NotMeasured:
+        return ""
+    others = table[(table["group"] == "Methods of others") & table["p_holm_dark"].notna()]
+    sure = others.loc[others["p_holm_dark"] < 0.05, "minus_dark"]
+    return (f"Of {len(others)} methods of others, {(sure > 0).sum()} are better than DARK and {(sure < 0).sum()} worse "
+            "(Table 5, Holm).") if len(others) else ""
+
+# %% ../../nbs/lib/9_paper/11_answer.ipynb #d1f00063
+def lessons_sentence(
+    ledger: pd.DataFrame,  # of profile sweeps
+) -> str:  # empty before they were measured
+    "Two lessons of a pilot with few pairs: non-targets carry the benefit, and zero-off is no fair control of the sign."
+    few = Regime(pairs=FEW_AND_MANY[0])
+    ends, dark, off = (case_of(name, few, 0).name for name in ("anneal-b2-e0", "dark-b2-e-0.8", "zero-off"))
+    try:
+        gain, kept = (mean_sd_ci(100 * contrast(ledger, f"{name} - {off}")) for name in (ends, dark))
+    except NotMeasured:
+        return ""
+    if min(gain.n, kept.n) < LEAST:
+        return ""
+    won, left = (interval(one.mean, one.low, one.high, 1) for one in (gain, kept))
+    told = "gains by repelling" if kept.low > 0 else "loses by it" if kept.high < 0 else "neither gains nor loses"
+    return (f"With {few.pairs:,} pairs imitation that ends at zero is {won} points of Avg ahead of zero-off, which "
+            f"never imitates non-targets; DARK is {left}. So the end below zero gives {1 - kept.mean / gain.mean:.0%} "
+            f"of what the non-targets bring back. Beside zero-off alone, it would seem that DARK {told}.")
+
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #f3dd7340
 def registered_sentence(
     table: pd.DataFrame,  # of `dark.paper.page.page_table`
@@ -207,8 +240,8 @@ def answer_text(
     "Does it hold? In a few sentences."
     table, sweeps = this_page(ledgers), ledgers["sweeps"]
     said = [*(situation_sentence(table, at) for at in SITUATIONS), map_sentence(sweeps),
-            capacity_sentence(sweeps, table), misled_sentence(sweeps), registered_sentence(table),
-            open_sentence(ledgers["paper"])]
+            capacity_sentence(sweeps, table), misled_sentence(sweeps), methods_sentence(sweeps),
+            registered_sentence(table), open_sentence(ledgers["paper"])]
     return "\n".join([lead(table), "", WORDS, "", *(f"- {sentence}" for sentence in said if sentence)])
 
 

@@ -214,11 +214,11 @@ def judge_speed(
     return judge_phone(claim, ledger) or dict(verdict=not_run + claim["needs"], reason=ratio)
 
 # %% ../../nbs/lib/9_paper/04_claims.ipynb #25f2f3d0
-@judge("F4")
+@judge("F4", "F11")
 def judge_released_code(
     claim,  # of claims.csv
 ) -> dict:
-    "F4: what reading the released repository shows."
+    "F4, F11: what reading the released repository shows."
     return dict(verdict=reproduced_or_not(False), reason=claim["note"],
                 where="read in the released repository, not executed by this code")
 

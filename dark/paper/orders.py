@@ -103,7 +103,7 @@ def subtraction(
     line: dict,  # of registered.csv
 ) -> str:  # what minus what
     "The difference that a hypothesis is about."
-    least = f", by more than {100 * line['margin']:g} points" if line["rule"] == "differs" else ""
+    least = f" (alike: within {100 * line['margin']:g} points)" if line["rule"] == "differs" else ""
     if line["stage"] == SWEEP_STAGE:
         return line["name"].replace(" - ", " minus ").replace(" + ", " plus ") + least
     other = line["metric"].rpartition("/")[2].removeprefix("minus_")
@@ -116,7 +116,7 @@ def family_of(
 ) -> str:
     "The tests that a hypothesis is adjusted with."
     if line["stage"] == SWEEP_STAGE:
-        return "Holm over what was registered and measured"
+        return "p against its margin, Holm over what was registered and measured"
     place, _, other = line["metric"].partition("/minus_")
     count = ((ledger["stage"] == line["stage"]) & (ledger["metric"] == f"{place}/p_holm_{other}")).sum()
     return f"Holm over all {count} comparisons with {SUBTRACTED[other]} there"

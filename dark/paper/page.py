@@ -214,11 +214,11 @@ def wide_table(
 PARTS = {  # heading -> what its ids look like, in order
     "Does repulsion beat imitation, and does imitation help?": ["C8", "R3", "R1", "C7"],
     "Other claims of the paper": ["C[1-6]", "T[0-9]+"],
-    "Questions of reviewers and ours": ["P1", "R2", "H1"],
+    "Questions of the referee report and ours": ["P1", "R2", "H1"],
     "Hypotheses, written down before their runs": ["E[0-9]+", "S[0-9]+"],
     "Facts about the paper": ["F[0-9]+"], "Printed numbers": ["[a-z].*"]}
-WHOSE = {"the paper's claims": "CT", "reviewers' and our questions": "PRH", "hypotheses written down before": "ES",
-         "facts about the paper": "F"}  # letters
+WHOSE = {"the paper's claims": "CT", "the referee report's and our questions": "PRH",
+         "hypotheses written down before": "ES", "facts about the paper": "F"}  # letters
 NOTES_PAGE = """*found*: what is claimed is what we get. *opposed*: the opposite. *undecided*: neither is shown; look
 at the interval, since undecided is no evidence of equality. *not run*: what it needs. A dash: the profile does not ask
 that. Brackets are 95% intervals of one comparison at a time. Which of two models is better is decided at p < 0.05

@@ -28,6 +28,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from jupyter_client.manager import AsyncKernelManager
 
 from ..core import paths
+from ..core.command import inner_bar
 from ..core.paths import refuse_outside
 from ..core.repro import atomic_write, sha256
 from ..core.work import notebook_definitions, package
@@ -377,7 +378,7 @@ def run_notebook(
     try:
         papermill.execute_notebook(str(notebook), str(copy), parameters={"profile": profile, **parameters},
                                    kernel_name="python3", cwd=str(paths.root), progress_bar=False,
-                                   log_output=talks(), kernel_manager_class=SocketKernel)
+                                   log_output=talks(), stderr_file=inner_bar(), kernel_manager_class=SocketKernel)
     except KeyboardInterrupt:  # of the interrupted cell asyncio would print hundreds of lines at the very end
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
