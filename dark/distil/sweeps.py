@@ -21,7 +21,7 @@ from .voices import ASSISTANTS, Voice, seat_voice, train_student, voice_of
 from ..evaluate.zero_shot import class_logits, drawn_benchmarks, fidelity
 from ..methods import get_objective
 from ..recipe import get_profile, get_recipe
-from ..regimes import SWEEP_STAGE, Case, Regime, sized, studies
+from ..regimes import SWEEP_STAGE, Case, Regime, all_cases, sized, studies
 
 # %% ../../nbs/lib/5_distil/13_sweeps.ipynb #08588e8f
 def case_origin(
@@ -124,6 +124,4 @@ def sweep(
     names: tuple = tuple(studies),
 ) -> list:  # all rows of the stage
     "Train and measure what some studies lack."
-    for name in names:
-        rows = sweep_cases(studies[name].cases, "phantom", name)
-    return rows
+    return sweep_cases(all_cases(names), "phantom", "students")

@@ -99,7 +99,7 @@ def lead(
     third = f", and {zero[0]} and {zero[1]}" if known["R3"] else ""
     return (f"**Repulsion (DARK) is shown to be better than plain imitation (static-kd) in {better} of {where}, and to "
             f"be worse in {worse}; in {open_} neither is shown.{second}** This is after Holm's adjustment, "
-            f"on every processor measured; without it, these are {plain[0]} and {plain[1]}{third}.")
+            f"on every processor that measured it; without it, these are {plain[0]} and {plain[1]}{third}.")
 
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #29bdcdba
