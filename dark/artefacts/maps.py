@@ -217,8 +217,8 @@ def figure_map(
     return fig
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #98882e4c
-ASIDE = {"truth": "share of the captions that named the wrong sub-plane to the teacher (in the legend the measured "
-                  "share of its non-target softmax on pairs of the same meaning)",
+ASIDE = {"truth": "share of the brain pictures whose caption named the wrong sub-plane to the teacher (in the legend "
+                  "the measured share of its non-target softmax on pairs of the same meaning)",
          "capacity": "size of the student"}
 
 
