@@ -129,18 +129,18 @@ def contrast(
 # %% ../../nbs/lib/6_analyse/06_contrasts.ipynb #968fd685
 def contrast_rows(
     ledger: pd.DataFrame,  # of profile sweeps
-    registered: pd.DataFrame,  # rows of registered.csv
-    least: int = 3,  # seeds
+    registered: pd.DataFrame,  # rows of registered.csv; a contrast has no value before its seeds are there
 ) -> pd.DataFrame:  # rows of a ledger: value, 95% interval over seeds and their number; and p against the margin
     "The registered contrasts that were measured, as `dark.paper.verdicts.judge_registered` reads them."
-    asked = registered[registered["stage"] == SWEEP_STAGE].drop_duplicates(["name", "metric"])
-    found, chances = {}, []
+    asked, found, chances = registered[registered["stage"] == SWEEP_STAGE], {}, []
+    if (twice := asked.loc[asked.duplicated(["name", "metric"]), "id"]).any():
+        raise ValueError(f"registered.csv: {twice.iloc[0]} asks for a contrast that another line has: say it once")
     for line in asked.to_dict("records"):
         try:
             values = contrast(ledger, line["name"], line["metric"].partition("/minus_")[0]).round(12)
         except NotMeasured:
             continue
-        if len(values) >= least:
+        if len(values) >= int(line["seeds"]):
             asserted = 0.0 if line["rule"] == "differs" else line["margin"]
             found[line["name"], line["metric"]] = paired_t(values, np.zeros(len(values)))
             chances.append(paired_t(values, np.full(len(values), asserted)).p)

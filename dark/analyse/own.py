@@ -20,7 +20,7 @@ from ..core.paths import answer, in_words, refuse_other_files
 from ..core.repro import atomic_write
 from ..core.style import interval, style
 from ..data.shards import BrokenData
-from ..evaluate.own import predict_labels, read_asked, refuse_long_sentences, score_labels, score_retrieval
+from ..evaluate.own import predict_labels, read_asked, said_of_sentences, score_labels, score_retrieval
 from ..models.named import open_model
 
 # %% ../../nbs/lib/6_analyse/05_own.ipynb #ee1c4280
@@ -64,8 +64,7 @@ def evaluate(
     refuse_other_files(out, JUDGED)
     table, sentences = read_asked(data, prompts)
     named = open_model(model)
-    if not cut_captions:
-        refuse_long_sentences(table, sentences, named)
+    cut = said_of_sentences(table, sentences, named, cut_captions)
     named.model.to(device())
     tables = {}
     if sentences is None:
@@ -81,11 +80,12 @@ def evaluate(
         plt.close(figure)
     for name in () if tables else JUDGED[1:]:  # of labels, which retrieval has not
         (out / name).unlink(missing_ok=True)
-    for name, told in {"scores": scores.assign(model=named.name, data=Path(data).name), **tables}.items():
+    scores = scores.assign(model=named.name, data=Path(data).name, **{"cut": cut} if cut else {})
+    for name, told in {"scores": scores, **tables}.items():
         with atomic_write(out / f"{name}.csv") as part:
             told.to_csv(part, index=False, float_format="%.6g")
     lines = [f"{r.metric}: {interval(r.value, r.low, r.high, 3)}" for r in scores.itertuples()]
-    return "\n".join([f"{named.name}, {scores['pictures'][0]} pictures", *lines, f"in {out}"])
+    return "\n".join(filter(None, [f"{named.name}, {scores['pictures'][0]} pictures", cut, *lines, f"in {out}"]))
 
 # %% ../../nbs/lib/6_analyse/05_own.ipynb #e04a6550
 def dark_eval(

@@ -135,9 +135,9 @@ def caption_plane(
     table, share = table_plane(ledger), match_share(ledger)
     best, broken = table.loc[table["avg"].idxmax()], table[table["broken"]]
     text = (f"Mean test Avg after the last epoch over where the two weights end (all start at 1 and 2, as DARK); "
-            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: recipes that end "
-            f"there, with their own mean, which is another if they start elsewhere. Colours end {BROKEN} below the "
-            f"best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
+            f"means over {table['seeds'].max()} seeds; hatched: not measured. Small names: the paper's schedules that "
+            f"end in a cell, and anneal-b2-e0, with their own mean, which is another if they start elsewhere. Colours "
+            f"end {BROKEN} below the best. Best: {best['avg']:.3f} at w_diag {best['w_diag']}, "
             f"w_off {best['w_off']}. ")
     where = ", ".join(f"({line.w_diag}, {line.w_off})" for line in broken.itertuples())
     text += (f"The map breaks (more than {BROKEN} below the best) in {len(broken)} of {len(table)} cells: {where}. "

@@ -67,15 +67,15 @@ ABLATION_NOTES = """{told} Mean Avg on the test pictures with its 95% t-interval
 since each seed has its own teacher and pictures, with 95% t-intervals; p of the paired t-test, in parentheses Holm's
 over all rows of that column; the claims page adjusts within other families. *Minus static-kd* asks whether it is
 better than plain imitation, *minus anneal-b2-e0* whether it is better than imitation that falls from 2 to 0, more
-slowly than in DARK, and never repels, *minus dark-b2-e-0.8* what a part of DARK is worth: of dark-clipped, which is
-DARK cut off at zero, the sign alone. *P(better)*: probability that a run of it is better than a run of static-kd,
-over all pairs of runs. *Agreement*: share of the test pictures on which the student decides as the teacher of its
-seed, whomever it heard, mean of five planes and brain sub-planes; *KL*: divergence of its probabilities from that
-teacher's, each at its own logit scale, in nats. Of a method of others three weights are trained, a tenth of its
-authors', theirs, and ten times theirs (affinity has theirs alone); shown is the best on validation, named after its
-factor (*x0.1*, *x10*), once all are measured. {edges}static-kd and DARK were not tuned. FitNets is left out: the
-teachers answer once, with their last embeddings. What each recipe changes: `nbs/lib/0_method`, 01_recipe, 05_controls
-and 06_baselines.
+slowly than in DARK, and never repels. *Minus dark-b2-e-0.8* is above zero where DARK would be better without what the
+row lacks; dark-clipped, which is DARK cut off at zero, lacks the sign alone. *P(better)*: probability that a run of
+it is better than a run of static-kd, over all pairs of runs. *Agreement*: share of the test pictures on which the
+student decides as the teacher of its seed, whomever it heard, mean of five planes and brain sub-planes; *KL*:
+divergence of its probabilities from that teacher's, each at its own logit scale, in nats. Of a method of others three
+weights are trained, a tenth of its authors', theirs, and ten times theirs (affinity has theirs alone); shown is the
+best on validation, named after its factor (*x0.1*, *x10*), once all are measured. {edges}static-kd and DARK were not
+tuned. FitNets is left out: the teachers answer once, with their last embeddings. What each recipe changes:
+`nbs/lib/0_method`, 01_recipe, 05_controls and 06_baselines.
 """
 
 # %% ../../nbs/lib/8_artefacts/09_regimes.ipynb #9f93fb9a

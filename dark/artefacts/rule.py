@@ -113,8 +113,10 @@ def markdown_rule(
 def table_regimes(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> pd.DataFrame:  # a row a regime: pairs, misled, student, and Avg of each recipe of `MAPPED` with its ends
-    "Every recipe in every regime of the map; a recipe that was not measured there has nan."
+    "Every recipe in every regime of the map, nan where it was not measured; NotMeasured if none was."
     scores, rows = study_scores(ledger), []
+    if scores.empty:
+        raise NotMeasured("needs `dark_paper --profile sweeps`: no student of the map was measured yet")
     for regime in MAP:
         line = {"pairs": regime.pairs, "misled": regime.misled, "student": regime.student}
         for recipe in MAPPED:
@@ -134,5 +136,5 @@ def markdown_regimes(
              | {recipe: with_interval(line, recipe, 3) for recipe in MAPPED}
              for line in table_regimes(ledger).to_dict("records")]
     return ("### Every recipe in every regime\n\nMean test Avg over seeds with its 95% t-interval. *Captions misled*: "
-            "share of the brain pictures whose caption named the wrong sub-plane to the teacher.\n\n"
+            "share of the brain pictures whose caption named the wrong sub-plane to the teacher; no-kd hears none.\n\n"
             f"{markdown_table(pd.DataFrame(shown))}")

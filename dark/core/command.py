@@ -11,7 +11,7 @@ import re
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 
 from tqdm import tqdm
 
@@ -80,27 +80,30 @@ def say(
     tqdm.write(str(text), file=sys.stderr)  # a bar that is shown goes on below it
 
 # %% ../../nbs/lib/1_core/08_command.ipynb #d1f00031
-_shown = []  # of `InnerBar`, one while a bar ticks
+_shown = []  # of `InnerBar`, one while a bar that can be seen ticks
 
 
 class InnerBar:
     "A file for what a notebook writes: how far its own bar is, and the time left, are shown behind another bar."
 
     def __init__(self, bar):
-        self.bar = bar
+        self.bar, self.title = bar, bar.desc.removesuffix(": ")
 
     def write(self, text):
-        if told := re.findall(r"(\d+)/(\d+) \[[^<\]]*<([\d:]+)", text):
+        "Bars of tqdm are understood; one that is finished, or has no estimate yet, leaves nothing behind."
+        told = re.findall(r"(\d+)/(\d+) \[[^<\]]*<([\d:?]+)", text)
+        if told:
             done, total, left = told[-1]
-            self.bar.set_description(re.sub(r" \(about [^)]*\)", "", self.bar.desc.removesuffix(": ")), refresh=False)
-            self.bar.set_postfix_str(f"{done} of {total}, {left} left", refresh=False)
+            known = done != total and left != "?"
+            self.bar.set_description(re.sub(r" \(about .*\)", "", self.title) if known else self.title, refresh=False)
+            self.bar.set_postfix_str(f"{done} of {total}, {left} left" if known else "", refresh=False)
 
     def flush(self): ...
 
 # %% ../../nbs/lib/1_core/08_command.ipynb #d1f00032
-def inner_bar() -> InnerBar | None:  # None: no bar is shown
+def inner_bar() -> InnerBar | None:  # None: no bar can be seen, or this notebook runs in a thread beside others
     "Where a notebook that runs now can say how far it is."
-    return _shown[-1] if _shown else None
+    return _shown[-1] if _shown and current_thread() is main_thread() else None
 
 # %% ../../nbs/lib/1_core/08_command.ipynb #1df3f5c3
 @contextmanager
@@ -116,10 +119,13 @@ def ticking(
 
     if sys.stderr.isatty():  # in a log, each redraw would be a line
         Thread(target=tick, daemon=True).start()
-    _shown.append(InnerBar(bar))
+    inner = None if bar.disable else InnerBar(bar)
+    if inner:
+        _shown.append(inner)
     try:
         yield
     finally:
-        _shown.pop()
-        bar.set_postfix_str("", refresh=False)
+        if inner:
+            _shown.remove(inner)
+            bar.set_postfix_str("", refresh=False)
         ended.set()

@@ -109,7 +109,7 @@ def given(
     profile: str, # name of a profile
 ) -> list: # paths, sorted; none for a profile that makes all it reads
     "Files that the stages of a profile find, if they are there."
-    found = {"phantom": [teachers("phantom").glob("*")], "sweeps": [data.glob("teachers/phantom*/*")],
+    found = {"phantom": [teachers("phantom").glob("*")], "sweeps": [teachers("phantom").parent.glob("phantom*/*")],
              "hc18": [runs("phantom").glob("no-kd-s*/done.json"),
                       (mirror() or data).glob("fetal_planes_db/frames/Images")],
              "paper": [runs("paper").glob("*-s*/model.pt"), raw.glob("*.sha256")]}

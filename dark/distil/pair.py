@@ -319,10 +319,10 @@ def distil_pair(
     start, bound = [weights_digest(model.model) for model in models], bound_ranks(data, student.model, ranks)
     heeded = teacher if heard(get_recipe(run.recipe)) != "nobody" else None  # its text tower may be all that is used
     taught = heeded and heeded.model.to(accelerator.device)
-    if run.cache:
-        taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator, run.workers)
     named = [row[:1] + row[2:] if len(row) > 2 else row for row in digest]  # a repaired picture does not end a run
     callbacks = watchers(run, student, pair_key(run, [named, start], bound))
+    if run.cache:
+        taught = open_answers(teacher, data.given[0], run.cache, folder.parent, accelerator, run.workers)
     with hold(folder / f".lock-{accelerator.process_index}", f"{run.out} is being trained"):
         if accelerator.is_main_process:
             remove_parts(folder / "checkpoint.pt", folder / "open_clip_model.safetensors")

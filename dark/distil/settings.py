@@ -50,7 +50,7 @@ class PairRun:
     grad_checkpointing: bool = False  # less memory, a third more time
     seed: int = 0  # of random weights, order and views
     workers: int = 0  # processes that read, for each process that trains
-    cut_captions: bool = False  # captions that a model cannot read whole
+    cut_captions: bool = False  # captions and prompts that a model cannot read whole
     cache: int = 0  # views of each picture that the teacher sees, once for all; 0: it sees every batch
     val: str = ""  # table with path and caption (retrieval), or path and label with --prompts (zero-shot)
     prompts: str = ""  # .json for --val, label: sentences

@@ -17,7 +17,8 @@ from ..core.paths import teachers_digest
 from ..core.repro import sha256
 from ..core.work import fingerprint
 from .teachers import draw_train
-from .voices import ASSISTANTS, Voice, seat_voice, train_student, voice_of
+from .voices import (ASSISTANTS, Voice, misled_views, seat_voice, teachers_home, train_student,
+                                voice_of)
 from ..evaluate.zero_shot import class_logits, drawn_benchmarks, fidelity
 from ..methods import get_objective
 from ..recipe import get_profile, get_recipe
@@ -32,6 +33,8 @@ def case_origin(
     recipe = get_recipe(case.recipe)
     told = [repr(sized(case.regime, base)), repr(recipe), fingerprint(get_objective(recipe.objective, "pairs")),
             teachers_digest(base)]
+    if case.regime.misled:
+        told.append(teachers_digest(teachers_home(base, case.regime.misled)))
     return int(sha256("".join(told).encode())[:12], 16)
 
 # %% ../../nbs/lib/5_distil/13_sweeps.ipynb #80721085
@@ -85,6 +88,8 @@ def seat_voices(
     voices |= {Voice("teacher", case.regime.misled, case.seed) for case in cases}  # fidelity asks for it
     voices |= {Voice("teacher", 0.0, voice.seed) for voice in voices if voice.whose in ASSISTANTS}
     rows = []
+    for share in {voice.misled for voice in voices} - {0.0}:
+        misled_views(base, share)  # once, for all processes
     for jobs in ([v for v in voices if v.whose not in ASSISTANTS], [v for v in voices if v.whose in ASSISTANTS]):
         jobs = [(base, *voice) for voice in sorted(jobs)]
         found = in_parallel(seat_voice, jobs, "voices answer", max(1, min(len(jobs), workers)))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BINS', 'read_sentences', 'encode_files', 'predict_labels', 'calibration_sums', 'calibration_errors', 'score_labels',
-           'hit_ranks', 'recall', 'score_retrieval', 'labels_of', 'read_asked', 'refuse_long_sentences', 'open_judge']
+           'hit_ranks', 'recall', 'score_retrieval', 'labels_of', 'read_asked', 'refuse_long_sentences',
+           'said_of_sentences', 'open_judge']
 
 # %% ../../nbs/lib/4_evaluate/07_own.ipynb #3daa53f6
 import json
@@ -16,6 +17,7 @@ import torch
 from scipy.special import softmax
 from tqdm import tqdm
 
+from ..core.command import say
 from ..core.paths import meant
 from ..core.stats import bootstrap, confusion, f1_of_counts, fraction_of_counts, hits, percentile_interval
 from ..data.pairs import MissingColumn, read_pairs, read_square, read_table, refuse_cut
@@ -204,6 +206,22 @@ def refuse_long_sentences(
     asked = table if sentences is None else pd.DataFrame({"caption": list(sentences.values())})
     refuse_cut(asked, named.tokens, named.context, named.name)
 
+# %% ../../nbs/lib/4_evaluate/07_own.ipynb #d1f000b1
+def said_of_sentences(
+    table: pd.DataFrame,  # of `read_asked`
+    sentences: dict | None,
+    named: Named,
+    cut_captions: bool,  # are sentences allowed that the model cannot read whole?
+) -> str:  # how many are cut, and the longest; "" if none is
+    "What becomes of sentences that are too long; ValueError where they are not allowed."
+    try:
+        refuse_long_sentences(table, sentences, named)
+    except ValueError as error:
+        if not cut_captions:
+            raise
+        return f"{str(error).partition('; ')[0]}; they are cut"
+    return ""
+
 # %% ../../nbs/lib/4_evaluate/07_own.ipynb #331b183b
 def open_judge(
     data,  # table with path and label, or pairs
@@ -213,8 +231,8 @@ def open_judge(
 ):  # function of a `Named` -> table with metric and value, as of `score_labels` or `score_retrieval`
     "What a model is asked, every picture read once before it is; ValueError in one sentence for what cannot be asked."
     table, sentences = read_asked(data, prompts)
-    if not cut_captions:
-        refuse_long_sentences(table, sentences, named)
+    if cut := said_of_sentences(table, sentences, named, cut_captions):
+        say(cut)
     for file in tqdm(table["path"], desc="pictures to judge by", unit="picture", disable=None):
         read_square(file, 32)  # or a training ends at its first validation
     if sentences is None:

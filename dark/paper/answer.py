@@ -191,14 +191,15 @@ def misled_sentence(
 def methods_sentence(
     ledger: pd.DataFrame,  # of profile sweeps
 ) -> str:  # empty before they were measured
-    "How many methods of others are better than DARK."
+    "How many methods of others are better than DARK, and than plain imitation."
     try:
         table = table_ablation(ledger)
     except NotMeasured:
         return ""
     others = table[(table["group"] == "Methods of others") & table["p_holm_dark"].notna()]
-    sure = others.loc[others["p_holm_dark"] < 0.05, "minus_dark"]
-    return (f"Of {len(others)} methods of others, {(sure > 0).sum()} are better than DARK and {(sure < 0).sum()} worse "
+    dark, static = (((others[f"p_holm_{what}"] < 0.05) & (others[f"minus_{what}"] > 0)).sum()
+                    for what in ("dark", "static"))
+    return (f"Of {len(others)} methods of others (tuned; DARK was not) {dark} beat DARK, {static} plain imitation "
             "(Table 5, Holm).") if len(others) else ""
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #d1f00063
@@ -215,10 +216,13 @@ def lessons_sentence(
     if min(gain.n, kept.n) < LEAST:
         return ""
     won, left = (interval(one.mean, one.low, one.high, 1) for one in (gain, kept))
-    told = "gains by repelling" if kept.low > 0 else "loses by it" if kept.high < 0 else "neither gains nor loses"
-    return (f"With {few.pairs:,} pairs imitation that ends at zero is {won} points of Avg ahead of zero-off, which "
-            f"never imitates non-targets; DARK is {left}. So the end below zero gives {1 - kept.mean / gain.mean:.0%} "
-            f"of what the non-targets bring back. Beside zero-off alone, it would seem that DARK {told}.")
+    told = (f"With {few.pairs:,} pairs imitation that ends at zero is {won} points of Avg above zero-off, which never "
+            f"imitates non-targets, and DARK {left}. ")
+    if gain.low <= 0:
+        return told + "So the first lesson, that non-targets carry the benefit, is not seen here."
+    seen = "gains by repelling" if kept.low > 0 else "loses by it" if kept.high < 0 else "neither gains nor loses"
+    return told + (f"So DARK keeps {kept.mean / gain.mean:.0%} of what the non-targets bring; its end below zero, and "
+                   f"its faster fall, cost the rest. Beside zero-off alone, it would seem that DARK {seen}.")
 
 # %% ../../nbs/lib/9_paper/11_answer.ipynb #f3dd7340
 def registered_sentence(

@@ -96,7 +96,7 @@ def lacking(
         seeds = len(contrast(ledger, line["name"], line["metric"].partition("/minus_")[0]))
     except NotMeasured as error:
         return needed | dict(reason=str(error).rpartition(": ")[2])
-    return needed | dict(reason=f"{seeds} of at least {LEAST} seeds were measured")
+    return needed | dict(reason=f"{seeds} of {line['seeds']} seeds were measured")
 
 # %% ../../nbs/lib/9_paper/09_orders.ipynb #af80532f
 def subtraction(
@@ -116,7 +116,8 @@ def family_of(
 ) -> str:
     "The tests that a hypothesis is adjusted with."
     if line["stage"] == SWEEP_STAGE:
-        return "p against its margin, Holm over what was registered and measured"
+        against = "zero" if line["rule"] == "differs" else "its margin"
+        return f"p against {against}, Holm over what was registered and measured"
     place, _, other = line["metric"].partition("/minus_")
     count = ((ledger["stage"] == line["stage"]) & (ledger["metric"] == f"{place}/p_holm_{other}")).sum()
     return f"Holm over all {count} comparisons with {SUBTRACTED[other]} there"
