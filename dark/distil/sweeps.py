@@ -22,7 +22,7 @@ from .voices import (ASSISTANTS, Voice, misled_views, seat_voice, teachers_home,
 from ..evaluate.zero_shot import class_logits, drawn_benchmarks, fidelity
 from ..methods import get_objective
 from ..recipe import get_profile, get_recipe
-from ..regimes import SWEEP_STAGE, Case, Regime, all_cases, sized, studies
+from ..regimes import SCHEDULES, SWEEP_STAGE, Case, Regime, all_cases, sized, studies
 
 # %% ../../nbs/lib/5_distil/13_sweeps.ipynb #08588e8f
 def case_origin(
@@ -47,8 +47,9 @@ def case_rows(
     "What is kept of a student."
     last, heard = history[-1], Voice("teacher", case.regime.misled, case.seed)
     told = {name.removeprefix("test/"): value for name, value in last.items() if name.startswith("test/")}
-    told["selected/validation"] = max(history, key=lambda entry: entry["val/avg"])["test/avg"]
-    told["selected/reported"] = max(entry["test/avg"] for entry in history)
+    if case.name in SCHEDULES:
+        told["selected/validation"] = max(history, key=lambda entry: entry["val/avg"])["test/avg"]
+        told["selected/reported"] = max(entry["test/avg"] for entry in history)
     told |= fidelity(class_logits(drawn_benchmarks(base), model), np.load(heard.folder(base) / "logits.npz"))
     rows = [row(case.name, metric, value, "1" if metric.startswith("kl/") else "fraction", seed=case.seed)
             for metric, value in told.items()]

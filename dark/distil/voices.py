@@ -34,7 +34,7 @@ from ..loss import Embeddings
 from ..methods import get_objective
 from ..models.clip import load_teacher, spell, student, teacher, tokenizer
 from ..recipe import get_profile, get_recipe, heard
-from ..regimes import Case, Regime, sized
+from ..regimes import SCHEDULES, Case, Regime, sized
 
 # %% ../../nbs/lib/5_distil/12_voices.ipynb #d218f19d
 class Voice(NamedTuple):
@@ -206,7 +206,7 @@ class OwnAverage(Callback):
 def train_student(
     base: str,  # profile
     case: Case,
-) -> tuple:  # the student, its history with the scores of every epoch
+) -> tuple:  # the student, its history with scores: of every epoch of a schedule, of others those of the last
     "Train the student of a case; what it hears has answered."
     profile, recipe, voice = sized(case.regime, base), get_recipe(case.recipe), voice_of(case)
     pairs, own = draw_pairs(profile.train, profile.pairs, case.seed), OwnAverage()
@@ -215,12 +215,15 @@ def train_student(
     forward = partial(pair_losses, tau=data.scale / profile.target_scale if voice else 1.0)
     if "meaning" in inspect.signature(get_objective(recipe.objective, "pairs")).parameters:
         forward = partial(meant_losses, tau=data.scale / profile.target_scale, read=meaning_reader(base))
-    callbacks = (Evaluate(both_splits(profile)),)
+    judge = both_splits(profile)
+    callbacks = (Evaluate(judge),) if case.name in SCHEDULES else ()  # in the plain regime, where epochs are compared
     if heard(recipe) == "self":
         forward, callbacks = partial(own.losses, scale=profile.target_scale), (*callbacks, own)
     model = student(profile, case.seed)
     history = fit(model, data, recipe, profile.distil, forward=forward, callbacks=callbacks,
                   accelerator=Accelerator(cpu=True))
+    if case.name not in SCHEDULES:
+        history[-1] |= judge(model)
     return model, history
 
 # %% ../../nbs/lib/5_distil/12_voices.ipynb #a78bde27
