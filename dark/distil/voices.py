@@ -102,7 +102,7 @@ def misled_key(
     "Key of a misled teacher's training."
     return work_key(without_students(get_profile(base)), (draw_train, misled_views, teach), share, seed)
 
-
+# %% ../../nbs/lib/5_distil/12_voices.ipynb #d1f000c1
 def train_misled(
     base: str,  # profile; a name, since it travels to another process
     share: float,
@@ -124,7 +124,7 @@ def teachers_home(
     "Where teachers come with the compendium."
     return f"{base}-misled-{share}" if share else base
 
-
+# %% ../../nbs/lib/5_distil/12_voices.ipynb #d1f000c3
 def misled_settings(
     base: str,  # profile
     share: float,
