@@ -80,7 +80,7 @@ def value_text(
     return f"{shown}{'' if name == '%' else ' '}{name}".strip()
 
 # %% ../../nbs/lib/9_paper/10_page.ipynb #27bb9433
-HELD = ("C3", "C4", "C5", "T2", *(f"F{i}" for i in range(1, 11) if i != 3))  # claims that no student of ours decides
+HELD = ("C3", "C4", "C5", "T2", *(f"F{i}" for i in range(1, 12) if i != 3))  # claims that no student of ours decides
 ASKED_BY = {"H1": ("hc18",)}  # claim -> the only profiles that ask it
 
 
