@@ -20,7 +20,7 @@ from ..analyse.contrasts import paired_cases, students_told, study_scores
 from ..core.stats import holm, mean_sd_ci
 from ..core.style import colours, markdown_table, number, p_value, with_interval
 from ..recipe import ENDS, recipes
-from ..regimes import AGAINST, MAPPED, PLANE, SWEEP_STAGE, Regime, case_of, studies
+from ..regimes import AGAINST, MAPPED, PLANE, SCHEDULES, SWEEP_STAGE, Regime, case_of, studies
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #327e02d9
 def match_share(
@@ -59,8 +59,7 @@ def _place(value, ends):
     return np.where(value < ends[0], outside[0], np.where(value > ends[-1], outside[1], np.interp(value, ends, index)))
 
 # %% ../../nbs/lib/8_artefacts/10_maps.ipynb #eb08aa0e
-MARKED = ("no-kd", "static-kd", "zero-off", "anneal-b2-e0", "coupled-b1-e-0.8", "coupled-b2-e-0.8", "dark-b1-e-0.8",
-          "dark-b2-e-0.8", "dark-b4-e-0.8", "dark-b8-e-0.8")
+MARKED = (*SCHEDULES, "anneal-b2-e0")  # where they end in a cell
 
 
 def figure_plane(

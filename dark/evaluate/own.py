@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'read_sentences', 'encode_files', 'predict_labels', 'calibration_sums', 'calibration_errors', 'score_labels',
-           'hit_ranks', 'recall', 'score_retrieval', 'labels_of', 'read_asked', 'refuse_long_sentences',
-           'said_of_sentences', 'open_judge']
+           'hit_ranks', 'recall', 'score_retrieval', 'labels_of', 'read_asked', 'said_of_sentences', 'open_judge']
 
 # %% ../../nbs/lib/4_evaluate/07_own.ipynb #3daa53f6
 import json
@@ -196,16 +195,6 @@ def read_asked(
     table = read_table(data, ("path", "label"))
     return table, read_sentences(prompts, labels_of(table, data))
 
-# %% ../../nbs/lib/4_evaluate/07_own.ipynb #19b66522
-def refuse_long_sentences(
-    table: pd.DataFrame,  # of `read_asked`
-    sentences: dict | None,
-    named: Named,
-) -> None:
-    "ValueError if the model would not read whole what it is asked."
-    asked = table if sentences is None else pd.DataFrame({"caption": list(sentences.values())})
-    refuse_cut(asked, named.tokens, named.context, named.name)
-
 # %% ../../nbs/lib/4_evaluate/07_own.ipynb #d1f000b1
 def said_of_sentences(
     table: pd.DataFrame,  # of `read_asked`
@@ -214,8 +203,9 @@ def said_of_sentences(
     cut_captions: bool,  # are sentences allowed that the model cannot read whole?
 ) -> str:  # how many are cut, and the longest; "" if none is
     "What becomes of sentences that are too long; ValueError where they are not allowed."
+    asked = table if sentences is None else pd.DataFrame({"caption": list(sentences.values())})
     try:
-        refuse_long_sentences(table, sentences, named)
+        refuse_cut(asked, named.tokens, named.context, named.name)
     except ValueError as error:
         if not cut_captions:
             raise
