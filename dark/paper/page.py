@@ -93,7 +93,8 @@ def column_of(
     if claimed and row["id"] in ASKED_BY:
         return profile if profile in ASKED_BY[row["id"]] else ""
     told = row["claim"].partition(", ")[0]
-    ours = not HELD.fullmatch(row["id"]) if claimed else row["unit"] not in ("million", "GMAC", "ms") and told not in released
+    counted = row["unit"] in ("million", "GMAC", "ms") or told in released
+    ours = not (HELD.fullmatch(row["id"]) if claimed else counted)
     if not claimed and not ours and told == "dark-b2-e-0.8" and row["unit"] in ("fraction", "percent"):
         ours = True  # released as well, and trained by us
     return PUBLISHED if not ours else "" if profile == "hc18" else profile
