@@ -18,8 +18,8 @@ LIMIT = 1_000_000  # bytes of one file in git
 # Files that may be larger, from the root: 970,929 weights of 16 bits each (the commit that brought them says why), and
 # the report with its pictures within, so that it can be read without the folder; and every score of the sweeps, a line
 # each, since these lines are all that another machine goes on from.
-LARGE = {*(f"data/teachers/phantom{told}/teacher-s{seed}.safetensors" for told in ("", "-misled-1.0")
-           for seed in range(5)), "figures/phantom/report.html", "data/results/sweeps.jsonl"}
+LARGE = {*(f"data/teachers/phantom{told}/teacher-s{seed}.safetensors" for seed in range(5)
+           for told in ("", "-misled-0.5", "-misled-1.0")), "figures/phantom/report.html", "data/results/sweeps.jsonl"}
 
 
 def name(path):
