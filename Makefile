@@ -74,7 +74,7 @@ test: $(STAMP)
 	.venv/bin/ruff check .
 	# Two notebooks for readers are long, and run by tests/test_readers.py, at smaller sizes.
 	.venv/bin/nbdev_test --n_workers 2 --skip_file_re '^([_.]|explore|tutorial)'
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --durations 15
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 test-hard: export OMP_NUM_THREADS = 2
 test-hard: $(STAMP)

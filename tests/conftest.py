@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children would ignore it
+ONE_CORE = str(ROOT / "tests" / "one_core")  # on PYTHONPATH: a process that starts no others
+LONGEST = ("pipeline", "pair", "readers", "released", "verify", "site", "coreml", "environment")  # files, longest first
 
 
 def library_notebooks(root=ROOT):
@@ -54,7 +56,15 @@ def dark_paper(*arguments, root=ROOT, **options):
 @pytest.fixture(scope="session")
 def smoke():
     "The whole sequence on the smallest profile, run for real; for test_pipeline.py alone, as files run side by side."
-    return dark_paper("--profile", "smoke", "--force", timeout=600)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", ONE_CORE)
+        return dark_paper("--profile", "smoke", "--force", timeout=600)
+
+
+def pytest_collection_modifyitems(items):
+    "Long files first, so that no worker begins one when the others are done; needs --no-loadscope-reorder."
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_addoption(parser):

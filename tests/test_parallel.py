@@ -1,12 +1,17 @@
 "Many jobs: what an interrupt, the end of the parent and a cluster make of them."
+import ast
+import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, dotted, modules
+
+from dark.recipe import get_profile
 
 SLEEPERS = """
 import os, time
@@ -42,6 +47,33 @@ def runs(pid):
         return False
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def parallel_calls():
+    "Module and first argument of every call of `in_parallel` in the library."
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "in_parallel":
+                yield dotted(path), node.args[0].id
+
+
+@pytest.mark.parametrize("module, name", sorted(set(parallel_calls())))
+def test_a_job_can_travel_to_another_process(module, name):
+    found = getattr(importlib.import_module(f"dark.{module}"), name, None)
+    if found is None:  # a parameter, which callers fill
+        assert (module, name) == ("distil.teachers", "train")
+        return
+    assert pickle.loads(pickle.dumps(found)) is found
+
+
+def test_what_is_given_to_call_can_travel_too():
+    from dark.analyse.trajectories import analyse, brain_maps, trace_run
+    from dark.distil.teachers import seat_teacher, teacher_facts, train_teacher
+    from dark.distil.voices import train_misled
+
+    jobs = [(told, get_profile("smoke"), 0) for told in (analyse, brain_maps, trace_run, seat_teacher, teacher_facts,
+                                                         train_teacher, train_misled)]
+    assert [pickle.loads(pickle.dumps(job)) for job in jobs] == jobs
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are looked up in /proc")

@@ -9,7 +9,7 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import ROOT, dark_paper, load
+from conftest import ONE_CORE, ROOT, dark_paper, load
 
 from dark.core import paths
 from dark.core.ledger import Ledger, final_scores
@@ -468,8 +468,9 @@ def test_smoke_is_not_run_twice(smoke):
 
 
 @pytest.mark.skipif(not settings(), reason="this processor has no older instructions to be told to use")
-def test_smoke_on_an_older_processor(smoke):
+def test_smoke_on_an_older_processor(smoke, monkeypatch):
     "The whole default on another kind of processor: numbers move, what is said of them does not."
+    monkeypatch.setenv("PYTHONPATH", ONE_CORE)
     shown, other = Ledger("smoke").read(), measure_setting("smoke", "default/threads-1")
     verdicts = []
     for ledger in (shown[shown["stage"] == "40_zero_shot"], other):
