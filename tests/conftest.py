@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children would ignore it
 ONE_CORE = str(ROOT / "tests" / "one_core")  # on PYTHONPATH: a process that starts no others
-LONGEST = ("pipeline", "pair", "readers", "released", "verify", "site", "coreml", "environment")  # files, longest first
+LONGEST = ("test_pipeline", "test_pair", "test_readers", "test_released", "test_verify", "test_site", "test_coreml",
+           "test_environment")  # files, longest first
 
 
 def library_notebooks(root=ROOT):
@@ -63,8 +64,7 @@ def smoke():
 
 def pytest_collection_modifyitems(items):
     "Long files first, so that no worker begins one when the others are done; needs --no-loadscope-reorder."
-    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_addoption(parser):
