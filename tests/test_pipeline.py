@@ -377,7 +377,7 @@ def alive(pid):
     return bool(state) and not state.startswith("Z")
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=90):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
