@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def dark_paper(*arguments, root=ROOT, **options):
     command = [sys.executable, "-c", "import sys; from dark.paper.run import dark_paper; sys.exit(dark_paper())"]
     return subprocess.run([*command, *arguments], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL,
                           env={**os.environ, "DARK_ROOT": str(root)}, **options)
+
+
+def alive(pid):
+    "Whether a process still runs; a zombie does not."
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def wait_for(condition, seconds=90):
+    "What the condition gives as soon as it is true."
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,9 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import ROOT, dotted, modules
+from conftest import ROOT, alive, dotted, modules, wait_for
 
 from dark.recipe import get_profile
 
@@ -30,23 +29,6 @@ def total(seed):
 if __name__ == "__main__":
     print(np.array(in_parallel(total, [(n,) for n in range(4)], "sums", workers=2)).tobytes().hex())
 """
-
-
-def wait_for(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-    return found
-
-
-def runs(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def parallel_calls():
@@ -76,7 +58,7 @@ def test_what_is_given_to_call_can_travel_too():
     assert [pickle.loads(pickle.dumps(job)) for job in jobs] == jobs
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are looked up in /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="tried on Linux alone")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_their_parent(tmp_path, end):
     script, marks = tmp_path / "sleepers.py", tmp_path / "marks"
@@ -87,7 +69,7 @@ def test_workers_end_with_their_parent(tmp_path, end):
     workers = [int(file.name) for file in marks.iterdir()]
     process.send_signal(end)
     assert process.wait(60) != 0
-    wait_for(lambda: not any(map(runs, workers)), 30)
+    wait_for(lambda: not any(map(alive, workers)), 30)
     assert len(list(marks.iterdir())) == 2, "a job began after the end"
 
 

@@ -5,11 +5,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
-from conftest import ONE_CORE, ROOT, dark_paper, load
+from conftest import ONE_CORE, ROOT, alive, dark_paper, load, wait_for
 
 from dark.core import paths
 from dark.core.ledger import Ledger, final_scores
@@ -365,23 +364,6 @@ def test_shipped_reports_say_of_which_code_they_are(profile):
     known = {stage.stem for stage in all_stages(profile)}
     assert set(re.findall(r'<(?:article|details) id="(\d\w+)"', page)) == known and "stale" not in page
     assert page.count("<p>Results of commit ") == page.count('class="status"') >= len(known)
-
-
-def alive(pid):
-    "Whether a process still runs; a zombie does not."
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return bool(state) and not state.startswith("Z")
-
-
-def wait_for(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
 
 
 def test_ctrl_c_and_continue(toys, fast):
